@@ -1,0 +1,387 @@
+"""Clip, the video being recorded, and Video, the finished one.
+
+A clip is one of
+
+    EncodedClip   into a file, by FFmpeg            mp4, webm, gif, mkv
+    MemmapClip    into a file of raw pictures       memmap
+    PtClip        into a file for ``torch.load``    pt
+    TensorClip    into a tensor in memory           loggers that know only tensors
+"""
+
+import io
+import math
+import pickle
+import secrets
+import sys
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidrec.encoding import Encoding
+from vidrec.errors import EncoderError, FrameError
+from vidrec.ffmpeg import Encoder, find_ffmpeg, join, read_pictures
+
+MARK = ".part-"
+"""What the name of an unfinished file holds and that of a finished one does not."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A finished video.
+
+    Attributes:
+        path: where the file is.
+        frames: how many frames it has.
+        fps: frames per second.
+        height: of the frames in the file, in pixels; enlarged ones if the encoding enlarged them.
+        width: the same.
+        encoding: how it was encoded.
+    """
+
+    path: Path
+    frames: int
+    fps: Fraction
+    height: int
+    width: int
+    encoding: Encoding
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frames in the file, in pixels."""
+        return self.height, self.width
+
+    @property
+    def seconds(self) -> float:
+        """How long it plays."""
+        return float(self.frames / self.fps)
+
+    def at(self, path: Path) -> "Video":
+        """Return the same video, found at `path`."""
+        return replace(self, path=path)
+
+    def pictures(self) -> Iterator[Tensor]:
+        """Read the file back: yield each frame, uint8 ``[H, W, 3]``."""
+        if self.encoding.format.encoded:
+            yield from (torch.from_numpy(picture.copy()) for picture in read_pictures(self.path, self.frames))
+        else:
+            offset = PtClip.HEAD_BYTES if self.encoding.video_format == "pt" else 0
+            data = np.memmap(self.path, np.uint8, "r", offset, (self.frames, 3, *self.size))
+            yield from (torch.from_numpy(picture.copy()).permute(1, 2, 0) for picture in data)
+
+
+class Clip(ABC):
+    """The video being recorded: pictures of one size, counted. Made by a logger, written and finished by a recorder.
+
+    Nothing is opened before the first picture. After `finish` more pictures may come: the next `finish` gives them all.
+    """
+
+    def write(self, pictures: Tensor) -> None:
+        """Add `pictures`, uint8 ``[N, H, W, 3]``, contiguous, in main memory. Nothing of them is kept by reference.
+
+        Raises:
+            FrameError: they have another size than the clip's first picture; the clip is as it was.
+            EncoderError: the clip cannot go on.
+        """
+        size = (pictures.shape[1], pictures.shape[2])
+        if size != (self.size or size):
+            raise FrameError(
+                f"frame {self.frames} is {size} (height, width), but this clip began with {self.size}; "
+                "call dump() before the picture changes size"
+            )
+        for picture in pictures:
+            self._add(picture)
+
+    @property
+    @abstractmethod
+    def frames(self) -> int:
+        """How many pictures it has."""
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of its pictures, in pixels; None before the first."""
+
+    @abstractmethod
+    def finish(self) -> "Video | Tensor":
+        """Return all that was written, whole: a `Video`, or a uint8 tensor ``[1, T, 3, H, W]``."""
+
+    @abstractmethod
+    def pictures(self) -> Iterator[Tensor]:
+        """Yield what was written so far, as it will be seen: uint8 ``[H, W, 3]`` each, of the size that went in."""
+
+    @abstractmethod
+    def discard(self) -> None:
+        """Throw away what was written, files included."""
+
+    def leave(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Let go of what belongs to another process: called in a forked child, where the clip is not used again."""
+
+    @abstractmethod
+    def _add(self, picture: Tensor) -> None: ...
+
+
+class TensorClip(Clip):
+    """A clip in memory, for loggers that take tensors: `obs` is what TorchRL's recorder keeps, uint8 ``[3, H, W]``."""
+
+    def __init__(self) -> None:
+        self.obs: list[Tensor] = []
+
+    @property
+    def frames(self) -> int:
+        return len(self.obs)
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return (self.obs[0].shape[1], self.obs[0].shape[2]) if self.obs else None
+
+    def finish(self) -> Tensor:
+        return torch.stack(self.obs).unsqueeze(0)
+
+    def pictures(self) -> Iterator[Tensor]:
+        return (picture.permute(1, 2, 0) for picture in self.obs)
+
+    def discard(self) -> None:
+        self.obs.clear()
+
+    def _add(self, picture: Tensor) -> None:
+        self.obs.append(picture.permute(2, 0, 1).clone(memory_format=torch.contiguous_format))
+
+
+class FileClip(Clip):
+    """A clip that grows in a file beside its final place, under a name that says it is not finished.
+
+    Args:
+        stem: the folder and the beginning of the name; the rest, ``.part-<random>.<extension>``, is added.
+        encoding: what the file should be.
+    """
+
+    def __init__(self, stem: Path, encoding: Encoding) -> None:
+        self.encoding = encoding
+        self._stem = stem
+        self._token = secrets.token_hex(4)
+        self._size: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return self._size
+
+    @abstractmethod
+    def finish(self) -> Video: ...
+
+    def _path(self, part: int = 0) -> Path:
+        number = f"-{part}" if part else ""
+        return self._stem.with_name(f"{self._stem.name}{MARK}{self._token}{number}.{self.encoding.format.extension}")
+
+    def _video(self, path: Path) -> Video:
+        assert self._size is not None
+        height, width = self.encoding.file_size(self._size)
+        return Video(path, self.frames, self.encoding.fps, height, width, self.encoding)
+
+
+class EncodedClip(FileClip):
+    """A clip that FFmpeg encodes.
+
+    It is made of parts. One is enough, unless more pictures come after `finish`, or an exception cuts into the writing
+    of one: FFmpeg cannot go on with a file, so these go into another, and `finish` joins them.
+    """
+
+    def __init__(self, stem: Path, encoding: Encoding) -> None:
+        super().__init__(stem, encoding)
+        self._encoder: Encoder | None = None
+        self._written = 0  # pictures that went to the open encoder
+        self._torn = False  # whether another may be in there, whole or not
+        self._parts: list[Path] = []
+        self._finished = 0  # frames in the parts
+        self._paths = 0
+        find_ffmpeg()  # now, rather than in the middle of a rollout
+
+    @property
+    def frames(self) -> int:
+        return self._finished + self._written
+
+    def _add(self, picture: Tensor) -> None:
+        if self._torn:
+            self._finish_part()
+        if self._encoder is None:
+            self._size = (picture.shape[0], picture.shape[1])
+            path = self._next_path()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._encoder = Encoder(path, self._size, self.encoding.fps, self.encoding.ffmpeg_args(self._size))
+        self._torn = True
+        self._encoder.write(picture.numpy())
+        self._written += 1
+        self._torn = False
+
+    def _next_path(self) -> Path:
+        self._paths += 1
+        return self._path(self._paths - 1)
+
+    def _finish_part(self) -> None:
+        """Close the open encoder; what FFmpeg counts is what there is."""
+        if self._encoder is not None:
+            frames, path = self._encoder.finish(), self._encoder.path
+            if frames < self._written:
+                raise EncoderError(f"{self._written} frames were written, but FFmpeg counts {frames} in {path}")
+            self._parts.append(path)
+            self._finished += frames
+            self._encoder, self._written = None, 0
+        self._torn = False
+
+    def finish(self) -> Video:
+        self._finish_part()
+        if len(self._parts) > 1:
+            joined = self._next_path()
+            join(self._parts, joined, self.encoding.muxer_args)
+            parts, self._parts = self._parts, [joined]
+            for part in parts:
+                part.unlink()
+        return self._video(self._parts[0])
+
+    def pictures(self) -> Iterator[Tensor]:
+        if self._size is None:
+            return
+        (height, width), video = self._size, self.finish()
+        factor = video.height // height
+        middle = factor // 2  # of the pixels that one was enlarged to
+        for picture in video.pictures():
+            yield picture[middle::factor, middle::factor][:height, :width]
+
+    def discard(self) -> None:
+        if self._encoder is not None:
+            self._encoder.kill()
+            self._parts.append(self._encoder.path)
+            self._encoder = None
+        for part in self._parts:
+            part.unlink(missing_ok=True)
+
+
+class MemmapClip(FileClip):
+    """A clip of raw pictures, uint8 ``[T, 3, H, W]``: the bytes of the file that TorchRL writes at its dump."""
+
+    HEAD_BYTES = 0
+    """How much stands in the file before the first picture."""
+
+    def __init__(self, stem: Path, encoding: Encoding) -> None:
+        super().__init__(stem, encoding)
+        self._file: BinaryIO | None = None
+        self._end = self.HEAD_BYTES
+
+    @property
+    def frames(self) -> int:
+        return 0 if self._size is None else (self._end - self.HEAD_BYTES) // (3 * self._size[0] * self._size[1])
+
+    def _add(self, picture: Tensor) -> None:
+        planes = picture.permute(2, 0, 1).contiguous().numpy()
+        path = self._path()
+        try:
+            if self._size is None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch(exist_ok=False)
+                self._size = (picture.shape[0], picture.shape[1])
+            self._file = self._file or path.open("r+b")
+            self._file.seek(self._end)
+            self._file.write(planes.data)
+            self._file.flush()  # a picture belongs to the file, whatever becomes of this process
+        except OSError as error:
+            raise EncoderError(f"writing to {path}, which holds {self.frames} frames, failed: {error}") from error
+        self._wrote(planes)
+
+    def _wrote(self, planes: "np.ndarray[Any, Any]") -> None:
+        self._end += planes.nbytes
+
+    def finish(self) -> Video:
+        with self._path().open("r+b") as file:
+            file.truncate(self._end)
+            self._complete(file)
+        self.leave()
+        return self._video(self._path())
+
+    def _complete(self, file: BinaryIO) -> None:
+        """Write what stands around the pictures."""
+
+    def pictures(self) -> Iterator[Tensor]:
+        if self._size is not None:
+            yield from self.finish().pictures()
+
+    def leave(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def discard(self) -> None:
+        self.leave()
+        self._path().unlink(missing_ok=True)
+
+
+class PtClip(MemmapClip):
+    """The same in a file that ``torch.load`` reads as a uint8 tensor ``[1, T, 3, H, W]``.
+
+    Such a file is a ZIP archive without compression: the bytes of the tensor, and a pickle that describes it. The bytes
+    come first, as the pictures come; what stands around them is written by `finish`, and over it if more come.
+    """
+
+    HEAD_BYTES = 64  # the ZIP header of an entry of this name, with room for sizes beyond 4 GB; torch aligns to 64 too
+    ENTRY = "archive/data/0"
+
+    def __init__(self, stem: Path, encoding: Encoding) -> None:
+        super().__init__(stem, encoding)
+        self._crc = 0
+
+    def _wrote(self, planes: "np.ndarray[Any, Any]") -> None:
+        self._crc, self._end = zlib.crc32(planes.data, self._crc), self._end + planes.nbytes
+
+    def _complete(self, file: BinaryIO) -> None:
+        assert self._size is not None
+        entry = zipfile.ZipInfo(self.ENTRY)
+        entry.file_size = entry.compress_size = self._end - self.HEAD_BYTES
+        entry.CRC, entry.header_offset = self._crc, 0
+        head = entry.FileHeader(zip64=True)
+        assert len(head) == self.HEAD_BYTES
+        file.write(head)
+        file.seek(self._end)
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.filelist.append(entry)
+            archive.writestr("archive/data.pkl", _describe_tensor((1, self.frames, 3, *self._size)))
+            archive.writestr("archive/byteorder", sys.byteorder)
+            archive.writestr("archive/version", "3\n")
+
+
+CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
+"""How a video format is written if not by FFmpeg."""
+
+
+def open_clip(stem: Path, encoding: Encoding) -> FileClip:
+    """Return the kind of clip that writes `encoding`; it opens nothing before its first picture."""
+    return CLIPS.get(encoding.video_format, EncodedClip)(stem, encoding)
+
+
+def _describe_tensor(shape: tuple[int, ...]) -> bytes:
+    """Return the pickle by which ``torch.load`` makes entry 0 of the archive a contiguous uint8 tensor."""
+
+    class Storage:
+        pass
+
+    class Description:
+        def __reduce__(self) -> tuple[Any, ...]:
+            strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+            return torch._utils._rebuild_tensor_v2, (Storage(), 0, shape, tuple(strides), False, OrderedDict())
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> Any:
+            if isinstance(obj, Storage):
+                return "storage", torch.ByteStorage, "0", "cpu", math.prod(shape)
+            return None
+
+    data = io.BytesIO()
+    Pickler(data, protocol=2).dump(Description())
+    return data.getvalue()

@@ -1,0 +1,254 @@
+"""What a video file should be, and the FFmpeg arguments that make it so."""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+from vidrec.errors import SettingError
+from vidrec.ffmpeg import check_options, run
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: how FFmpeg is told to write it, and what it writes if nobody says otherwise."""
+
+    extension: str
+    muxer: tuple[str, ...] = ()
+    codec: str = "none"
+    pixel_format: str = "rgb24"
+    crf: float | None = None
+
+    @property
+    def encoded(self) -> bool:
+        """Whether FFmpeg writes it; the others are tensors on disk."""
+        return bool(self.muxer)
+
+
+FORMATS: Mapping[str, Format] = {
+    # hybrid_fragmented: whole fragments while it grows, an ordinary mp4 with one moov once finished
+    "mp4": Format("mp4", ("-movflags", "+hybrid_fragmented", "-f", "mp4"), "libx264", "yuv420p", 20),
+    "webm": Format("webm", ("-f", "webm"), "libvpx-vp9", "yuv420p", 30),
+    "mkv": Format("mkv", ("-f", "matroska"), "libx264rgb", "rgb24", 0),
+    "gif": Format("gif", ("-f", "gif"), "gif", "bgr8"),
+    "pt": Format("pt"),
+    "memmap": Format("memmap"),
+}
+
+# What each encoder needs so that it keeps up, and gives out each frame as it comes: no B-frames, no look-ahead that
+# hides frames (VP9). Measured on real rollouts, see docs/quality.md.
+ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
+    "libx264": ("-bf", "0"),
+    "libx264rgb": ("-bf", "0"),
+    "libvpx-vp9": ("-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1", "-lag-in-frames", "0", "-b:v", "0"),
+}
+PRESETS: Mapping[str, str] = {"libx264": "veryfast", "libx264rgb": "veryfast"}
+
+GOP_SECONDS = 2
+"""A key frame at least this often: what a player must decode to seek, what a killed machine can lose."""
+
+ENLARGE_TO = 256
+"""Pictures whose colours are stored at half the resolution are enlarged until the shorter side has this many pixels."""
+
+MAX_SCALE = 4
+MAX_SCALE_GIVEN = 16
+MAX_THREADS = 4
+GIF_MAX_FPS = 100
+GIF_PALETTE = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none"
+"""A palette for each frame, so that nothing of the clip has to be held back: exact up to 255 colours a frame."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a video is to be encoded. Checked when it is made, so that nothing is refused after the rollout.
+
+    >>> Encoding.of("mp4", fps=29.97, options={"crf": "18"})
+    Encoding(video_format='mp4', fps=Fraction(2997, 100), crf=18.0)
+
+    Args:
+        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"mkv"`` (lossless RGB), ``"pt"`` or ``"memmap"``
+            (tensors on disk, as TorchRL writes them).
+        fps: frames per second, above 0 and at most 1000; at most 100 for GIF.
+        video_codec: the name of an FFmpeg encoder; None takes the format's own.
+        crf: constant rate factor, lower is better. None chooses 20 (mp4), 30 (webm), 0 (mkv, lossless).
+        preset: the encoder's preset; None chooses "veryfast" for x264.
+        pixel_format: FFmpeg's ``-pix_fmt``; None chooses yuv420p (mp4, webm).
+        scale: a whole factor, 1 to 16, by which pictures are enlarged, nearest neighbour. None enlarges pictures whose
+            colours are stored at half the resolution (yuv420p), by the smallest factor up to 4 that brings the shorter
+            side to 256 pixels, and no others.
+        options: more of the encoder's own options, such as ``{"tune": "animation"}``.
+
+    Raises:
+        SettingError: an unknown format, codec, option or value; FFmpeg is asked where only it can know.
+    """
+
+    video_format: str = "mp4"
+    fps: Fraction = Fraction(30)
+    video_codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    pixel_format: str | None = None
+    scale: int | None = None
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, video_format: str = "mp4", *, fps: Any = 30, **settings: Any) -> "Encoding":
+        """Return the encoding that users' keywords ask for.
+
+        Args:
+            video_format: as above.
+            fps: an int, float, Fraction, or string such as ``"30000/1001"``. Kept as the nearest fraction with a
+                denominator up to 1001, which is exact for all rates in use.
+            **settings: the other fields above; None leaves the default. ``crf``, ``preset`` and ``pixel_format`` may
+                also stand in ``options``, which is TorchRL's spelling.
+        """
+        unknown = settings.keys() - SETTINGS
+        if unknown:
+            raise SettingError(
+                f"unknown encoder setting {', '.join(map(repr, sorted(unknown)))}; "
+                f"expected fps, {', '.join(sorted(SETTINGS))}"
+            )
+        return cls(video_format, _fraction(fps), **_flatten(settings))
+
+    def __post_init__(self) -> None:
+        if self.video_format not in FORMATS:
+            raise SettingError(f"unknown video_format {self.video_format!r}; expected one of {', '.join(FORMATS)}")
+        if self.video_format == "gif" and self.fps > GIF_MAX_FPS:
+            raise SettingError(f"fps={self.fps} is beyond GIF, which counts in hundredths of a second: at most 100")
+        given = {name for name in SETTINGS if getattr(self, name) not in (None, {})}
+        if given and not self.format.encoded:
+            raise SettingError(
+                f"video_format={self.video_format!r} is not encoded, so {sorted(given)} mean nothing to it"
+            )
+        if self.scale is not None and self.scale not in range(1, MAX_SCALE_GIVEN + 1):
+            raise SettingError(f"scale={self.scale!r} must be a whole factor from 1 to {MAX_SCALE_GIVEN}")
+        if given - {"scale"}:
+            _try_out(self)
+
+    def __repr__(self) -> str:
+        shown = {field.name: getattr(self, field.name) for field in fields(self)}
+        return f"Encoding({', '.join(f'{name}={value!r}' for name, value in shown.items() if value not in (None, {}))})"
+
+    @property
+    def format(self) -> Format:
+        """The row of `FORMATS` that this is a variation of."""
+        return FORMATS[self.video_format]
+
+    @property
+    def codec(self) -> str:
+        """The name of the encoder, ``"none"`` for tensors on disk."""
+        return self.video_codec or self.format.codec
+
+    @property
+    def muxer_args(self) -> list[str]:
+        """FFmpeg's arguments for the file around the frames: each packet goes to disk as soon as it is made."""
+        return ["-flush_packets", "1", *self.format.muxer]
+
+    def file_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the (height, width) in the file of pictures of this (height, width): enlarged, and even if need be."""
+        factor, even = self._factor(size), 2 if self._subsampled else 1
+        height, width = (math.ceil(side * factor / even) * even for side in size)
+        return height, width
+
+    def ffmpeg_args(self, size: tuple[int, int]) -> list[str]:
+        """Return what stands between FFmpeg's input and the name of its output, for pictures of (height, width)."""
+        codec, crf = self.codec, self.crf
+        if crf is None and self.video_codec is None:
+            crf = self.format.crf
+        preset = self.preset or PRESETS.get(codec)
+        args = ["-vf", self._filters(size), "-c:v", codec, *ENCODER_ARGS.get(codec, ())]
+        args += ["-threads", str(min(MAX_THREADS, os.cpu_count() or 1))]
+        args += ["-g", str(max(1, round(GOP_SECONDS * self.fps)))]
+        args += [] if crf is None else ["-crf", f"{crf:g}"]
+        args += [] if preset is None else ["-preset", preset]
+        for name, value in self.options.items():
+            args += [f"-{name}", value]
+        # one frame out for each frame in
+        return [*args, "-fps_mode", "passthrough", *self.muxer_args]
+
+    @property
+    def _pixel_format(self) -> str:
+        return self.pixel_format or self.format.pixel_format
+
+    @property
+    def _subsampled(self) -> bool:
+        """Whether the pixel format stores colours at half the resolution."""
+        return any(mark in self._pixel_format for mark in ("420", "422", "411", "410", "nv12", "nv21", "p010"))
+
+    def _factor(self, size: tuple[int, int]) -> int:
+        if self.scale is not None:
+            return self.scale
+        if not self._subsampled:
+            return 1
+        return min(MAX_SCALE, max(1, math.ceil(ENLARGE_TO / min(size))))
+
+    def _filters(self, size: tuple[int, int]) -> str:
+        factor = self._factor(size)
+        enlarged = (size[0] * factor, size[1] * factor)
+        height, width = self.file_size(size)
+        filters = []
+        if factor > 1:
+            filters.append(f"scale=w={enlarged[1]}:h={enlarged[0]}:flags=neighbor")
+        if (height, width) != enlarged:  # repeat the last row or column: black would bleed into the colours beside it
+            right, bottom = width - enlarged[1], height - enlarged[0]
+            filters.append(f"format=gbrp,pad=w={width}:h={height},fillborders=right={right}:bottom={bottom}:mode=smear")
+        if self.codec == "gif":
+            filters.append(GIF_PALETTE)
+        elif "yuv" in self._pixel_format or self._subsampled:
+            # enlarged pixels are averaged over themselves, so that area is exact for them and fair to the others
+            filters.append("scale=flags=area:out_color_matrix=bt709:out_range=tv")
+            filters.append(f"format={self._pixel_format}")
+            filters.append("setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709")
+        else:
+            filters.append(f"format={self._pixel_format}")
+        return ",".join(filters)
+
+
+SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
+"""What `Encoding` and `log_video` take beside fps: TorchRL's names where it has them, FFmpeg's otherwise."""
+
+
+@cache
+def _try_out(encoding: Encoding) -> None:
+    """Encode a few tiny pictures, so that FFmpeg's own refusal comes before the rollout."""
+    check_options(encoding.codec, [name.partition(":")[0] for name in encoding.options])
+    source = ["-f", "lavfi", "-i", "color=black:size=64x64:duration=0.1:rate=30,format=rgb24"]
+    with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
+        target = f"file:{folder}/probe.{encoding.format.extension}"
+        code, words = run([*source, *encoding.ffmpeg_args((64, 64)), target])
+    if code:
+        raise SettingError(f"FFmpeg refuses {encoding}: {words}")
+
+
+def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are not None, those that TorchRL keeps in ``options`` beside the others."""
+    flat = {name: value for name, value in settings.items() if value is not None}
+    options = dict(flat.pop("options", {}))
+    for name in ("crf", "preset", "pixel_format"):
+        if name in options:
+            value = options.pop(name)
+            if name in flat and str(flat[name]) != str(value):
+                raise SettingError(f"{name} is given twice, as {flat[name]!r} and in options as {value!r}")
+            flat[name] = value
+    if "crf" in flat:
+        try:
+            flat["crf"] = float(flat["crf"])
+        except (TypeError, ValueError):
+            raise SettingError(f"crf={flat['crf']!r} must be a number") from None
+    if options:
+        flat["options"] = {str(name): str(value) for name, value in options.items()}
+    return flat
+
+
+def _fraction(fps: Any) -> Fraction:
+    try:
+        fraction = Fraction(fps if isinstance(fps, str | int | Fraction) else float(fps)).limit_denominator(1001)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        fraction = Fraction(0)
+    if not 0 < fraction <= 1000:
+        raise SettingError(f"fps={fps!r} must be a number of frames per second, above 0 and at most 1000")
+    return fraction

@@ -1,0 +1,249 @@
+"""Pictures out of whatever an environment returns: pure functions on tensors, no state.
+
+A picture is uint8 ``[H, W, 3]``; every function here works on a batch of them, ``[N, H, W, C]``.
+
+The layout rule
+---------------
+
+The last axes of an entry are its picture, all axes before them are batch. Which they are is read off the shape:
+
+1. ``layout=`` was given: it names the last axes, one letter each. ``H`` and ``W`` once, ``C`` at most once, any
+   other capital letter is a batch axis: ``"HWC"``, ``"CHW"``, ``"NHW"``, ``"WHC"``.
+2. Only two axes are left beside the batch axes of the tensordict (or there are only two at all): grey, ``HW``.
+3. Exactly one of the two places for channels, third from the end (``CHW``) or last (``HWC``), has length 1, 3 or 4:
+   there they are.
+4. Both have, or neither has: the layout is ambiguous, and the picture is refused until ``layout=`` says.
+
+So a stack of four grey pictures in an env without batch size, ``[4, 84, 84]``, reads as one RGBA picture;
+``layout="NHW"`` says that it is four.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidrec.errors import FrameError, SettingError
+
+CHANNELS = (1, 3, 4)
+"""How many channels a picture can have: grey, RGB, RGBA. Grey without a channel axis counts as one."""
+
+HALF_LEVEL = 0.5 / 255
+"""How far a float may lie outside of [0, 1]: what rounding to one of 256 levels brings back inside."""
+
+
+def check_layout(layout: str) -> str:
+    """Return `layout` if it names picture axes as the layout rule asks, else raise `SettingError`."""
+    letters = layout if isinstance(layout, str) else ""
+    if not (
+        letters.isalpha()
+        and letters.isupper()
+        and letters.isascii()
+        and len(set(letters)) == len(letters)
+        and {"H", "W"} <= set(letters)
+    ):
+        raise SettingError(
+            f"layout={layout!r} must name the last axes of a picture, a capital letter each, with H and W, "
+            'and C where there are channels, as in "HWC", "CHW" or "NHW"'
+        )
+    return layout
+
+
+def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = None, name: str = "picture") -> Tensor:
+    """Return the pictures in `data` as one batch ``[N, H, W, C]`` with C in 1, 3, 4, copying nothing it need not.
+
+    >>> arrange(torch.zeros(2, 5, 3, 48, 64)).shape
+    torch.Size([10, 48, 64, 3])
+    >>> arrange(np.zeros((48, 64)), name="pixels").shape
+    torch.Size([1, 48, 64, 1])
+    >>> arrange(torch.zeros(3, 48, 64), layout="NHW").shape
+    torch.Size([3, 48, 64, 1])
+
+    Args:
+        data: a tensor or numpy array of any dtype and strides, on any device; or a list or tuple of them (each may
+            be a batch), whose pictures follow one another.
+        layout: names the last axes where the shape cannot, see the rule at the top of this file; None reads the shape.
+        batch_dims: how many leading axes are known to be batch; None knows nothing. Not used for lists.
+        name: what the error calls it.
+
+    Raises:
+        FrameError: not an array, an axis of length 0, a layout that is ambiguous or cannot be.
+    """
+    if isinstance(data, list | tuple):
+        if not data:
+            raise FrameError(f"{name} is an empty list; expected at least one picture")
+        parts = [arrange(item, layout=layout, name=f"{name}[{i}]") for i, item in enumerate(data)]
+        for i, part in enumerate(parts):
+            if part.shape[1:] != parts[0].shape[1:]:
+                raise FrameError(
+                    f"{name} lists pictures of unlike shape, {tuple(parts[0].shape[1:])} and, at {i}, "
+                    f"{tuple(part.shape[1:])}; they must be alike to share one video"
+                )
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+    x = _as_tensor(data, name)
+    height, width, channels = _picture_axes(x, layout, batch_dims, name)
+    axes = (height, width) if channels is None else (height, width, channels)
+    x = x.movedim(axes, tuple(range(-len(axes), 0)))
+    if channels is None:
+        x = x.unsqueeze(-1)
+    return x.unsqueeze(0) if x.ndim == 3 else x.flatten(0, -4)
+
+
+def to_rgb(x: Tensor, *, name: str = "picture") -> Tensor:
+    """Return pictures ``[N, H, W, C]`` of any dtype as uint8 ``[N, H, W, 3]`` on the same device.
+
+    uint8 stays as it is. bool becomes 0 and 255, other integers are clamped to 0..255, floats in [0, 1] are scaled
+    by 255 and rounded (to even). Grey is repeated, RGBA is composed on black. What needs no change is not copied.
+
+    Raises:
+        FrameError: floats outside of [0, 1] by more than half a grey level, NaN, complex numbers.
+    """
+    x = _to_uint8(x, name)
+    if x.shape[-1] == 1:
+        return x.expand(*x.shape[:-1], 3)
+    if x.shape[-1] == 4:
+        rgb, alpha = x[..., :3].int(), x[..., 3:].int()
+        return ((rgb * alpha + 127) // 255).to(torch.uint8)
+    return x
+
+
+def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "picture") -> Tensor:
+    """Return the middle of pictures ``[N, H, W, C]``, `size` a side or (height, width), as a view.
+
+    The offset is half of what is cut, rounded to even as in torchvision.
+
+    Raises:
+        FrameError: the picture is smaller than that.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height > x.shape[1] or width > x.shape[2]:
+        raise FrameError(
+            f"{name} is {tuple(x.shape[1:3])} (height, width), too small for center_crop={size}; "
+            "choose a crop no larger than the picture"
+        )
+    top, left = round((x.shape[1] - height) / 2), round((x.shape[2] - width) / 2)
+    return x[:, top : top + height, left : left + width]
+
+
+def grid(x: Tensor) -> Tensor:
+    """Tile pictures ``[N, H, W, C]`` into one, ``[1, rows * H, columns * W, C]``, of ``ceil(sqrt(N))`` columns.
+
+    Row by row, unused cells black. A single picture is returned as it is.
+
+    >>> grid(torch.zeros(5, 48, 64, 3)).shape
+    torch.Size([1, 96, 192, 3])
+    """
+    n, height, width, channels = x.shape
+    if n == 1:
+        return x
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    canvas = x.new_zeros(rows, height, columns, width, channels)
+    for i in range(n):
+        canvas[i // columns, :, i % columns] = x[i]
+    return canvas.view(1, rows * height, columns * width, channels)
+
+
+def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
+    """Join batches ``[N, Hi, Wi, 3]`` from left to right, the lower ones padded with black at the bottom.
+
+    Raises:
+        FrameError: the batches differ in N.
+    """
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    for name, x in zip(names, batches, strict=True):
+        if len(x) != len(first):
+            raise FrameError(
+                f"{names[0]} has {len(first)} pictures and {name} has {len(x)}; to share one video they need as many"
+            )
+    height = max(x.shape[1] for x in batches)
+    canvas = first.new_zeros(len(first), height, sum(x.shape[2] for x in batches), 3)
+    left = 0
+    for x in batches:
+        canvas[:, : x.shape[1], left : left + x.shape[2]] = x
+        left += x.shape[2]
+    return canvas
+
+
+def to_host(x: Tensor) -> Tensor:
+    """Return uint8 pictures ``[N, H, W, 3]`` contiguous in main memory, the same object if they already are."""
+    x = x.cpu()
+    if x.is_contiguous():
+        return x
+    # a plane at a time: a third of the time that a permuted copy takes
+    out = torch.empty(x.shape, dtype=x.dtype)
+    for channel in range(x.shape[-1]):
+        out[..., channel] = x[..., channel]
+    return out
+
+
+def _as_tensor(data: Any, name: str) -> Tensor:
+    if isinstance(data, Tensor):
+        return data.detach()
+    if isinstance(data, np.ndarray):
+        # torch neither takes negative strides nor likes memory that must not be written to
+        writable = data if data.flags.writeable else data.copy()
+        try:
+            return torch.from_numpy(np.ascontiguousarray(writable))
+        except TypeError:
+            pass
+    described = f"numpy array of dtype {data.dtype}" if isinstance(data, np.ndarray) else type(data).__name__
+    raise FrameError(f"{name} is a {described}; expected a tensor, a numeric numpy array, or a list of them")
+
+
+def _picture_axes(x: Tensor, layout: str | None, batch_dims: int | None, name: str) -> tuple[int, int, int | None]:
+    """Return where height, width and channels (None if there are none) stand in `x`, counted from the end."""
+    described = f"{name} of shape {tuple(x.shape)} and dtype {x.dtype}"
+    if 0 in x.shape:
+        raise FrameError(f"{described} is empty; expected a picture in every entry")
+    channels: int | None
+    if layout is not None:
+        if len(layout) > x.ndim:
+            raise FrameError(f"{described} has fewer axes than layout={layout!r}")
+        height, width = layout.index("H") - len(layout), layout.index("W") - len(layout)
+        channels = layout.index("C") - len(layout) if "C" in layout else None
+        if channels is not None and x.shape[channels] not in CHANNELS:
+            raise FrameError(
+                f"{described} has {x.shape[channels]} channels by layout={layout!r}; expected 1, 3 or 4 "
+                '(name a stack of grey pictures "NHW")'
+            )
+        return height, width, channels
+    picture_dims = x.ndim - (batch_dims or 0)
+    if picture_dims < 2:
+        raise FrameError(f"{described} is no picture; expected HWC, CHW or HW after {batch_dims or 0} batch axes")
+    if picture_dims == 2:
+        return -2, -1, None
+    first, last = x.shape[-3] in CHANNELS, x.shape[-1] in CHANNELS
+    if first == last:
+        why = "could be both CHW and HWC" if first else "has no axis of 1, 3 or 4 channels"
+        raise FrameError(
+            f'{described} {why}; say which with layout=, for example layout="HWC", "CHW", or "NHW" for grey pictures'
+        )
+    return (-2, -1, -3) if first else (-3, -2, -1)
+
+
+def _to_uint8(x: Tensor, name: str) -> Tensor:
+    described = f"{name} of shape {tuple(x.shape)} (N, H, W, C) and dtype {x.dtype}"
+    if x.dtype == torch.uint8:
+        return x
+    if x.dtype == torch.bool:
+        return x.to(torch.uint8) * 255
+    if x.dtype.is_complex:
+        raise FrameError(f"{described} is complex; expected uint8, or floats in [0, 1]")
+    if x.dtype.is_floating_point:
+        x = x if x.dtype == torch.float64 else x.float()
+        low, high = (value.item() for value in torch.aminmax(x))
+        if not (low >= -HALF_LEVEL and high <= 1 + HALF_LEVEL):
+            raise FrameError(
+                f"{described} has values from {low:g} to {high:g}; expected floats in [0, 1] (divide by 255, undo the "
+                "normalisation, or record before it), or uint8"
+            )
+        return (x * 255).round().clamp(0, 255).to(torch.uint8)
+    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch has no clamp for these
+        return torch.from_numpy(np.minimum(x.cpu().numpy(), 255).astype(np.uint8)).to(x.device)
+    return x.clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,1 @@
+"""Loggers: where a finished video goes."""

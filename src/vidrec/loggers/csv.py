@@ -1,0 +1,193 @@
+"""A folder of CSV files and videos: TorchRL's `CSVLogger`, whose videos are made while they are recorded."""
+
+import csv
+import fcntl
+import io
+import itertools
+import os
+import secrets
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torchrl.record.loggers import csv as torchrl_csv
+
+from vidrec.clip import MARK, FileClip, Video, open_clip
+from vidrec.encoding import Encoding
+from vidrec.errors import TagError, VidrecWarning
+from vidrec.loggers.base import write_tensor
+
+COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
+"""The columns of ``videos.csv``. height and width are those of the file, in pixels."""
+
+
+class CSVExperiment(torchrl_csv.CSVExperiment):
+    """The folder: ``scalars``, ``videos``, ``texts``, and ``videos.csv`` with a row for each video."""
+
+    def add_scalar(self, name: str, value: float, global_step: int | None = None) -> None:
+        super().add_scalar(check_name(name), value, global_step)
+
+    def add_text(self, tag: str, text: str, global_step: int | None = None) -> None:
+        super().add_text(check_name(tag), text, global_step)
+
+    def encoding(self, **settings: Any) -> Encoding:
+        """Return how this folder's videos are encoded, with `settings` before its own."""
+        fps = settings.pop("fps", None)
+        return Encoding.of(self.video_format, fps=self.video_fps if fps is None else fps, **settings)
+
+    def open_clip(self, tag: str, **settings: Any) -> FileClip:
+        """Return a clip that grows in the folder of the videos, see `VideoLogger.open_clip`."""
+        return open_clip(self._videos / check_name(tag), self.encoding(**settings))
+
+    def add_video(self, tag: str, vid_tensor: Tensor | Video, global_step: int | None = None, **settings: Any) -> Video:
+        """Publish a video in the folder, see `CSVLogger.log_video`."""
+        check_name(tag)
+        if isinstance(vid_tensor, Video):
+            video = vid_tensor
+        else:
+            clip = self.open_clip(tag, **settings)
+            try:
+                write_tensor(clip, vid_tensor, tag)
+                video = clip.finish()
+            except BaseException:
+                clip.discard()
+                raise
+        if global_step is None:
+            global_step = self.videos_counter[tag]
+            self.videos_counter[tag] += 1
+        video = self._publish(video, f"{tag}_{global_step}")
+        file = video.path.relative_to(self.log_dir)
+        self._add_row(
+            (tag, global_step, file, video.frames, float(video.fps), *video.size, video.encoding.codec, video.seconds)
+        )
+        return video
+
+    @property
+    def _videos(self) -> Path:
+        return Path(self.log_dir, "videos")
+
+    def _publish(self, video: Video, name: str) -> Video:
+        """Give the file its name, or the next one that is free, in one step that cannot replace another file."""
+        extension = video.encoding.format.extension
+        final = self._videos / f"{name}.{extension}"
+        final.parent.mkdir(parents=True, exist_ok=True)
+        target = final
+        for number in itertools.count(1):
+            try:
+                _move(video.path, target)
+                break
+            except FileExistsError:
+                target = final.with_name(f"{name.rpartition('/')[2]}_{number}.{extension}")
+        if target != final:
+            warnings.warn(f"{final} exists and is kept; this video is {target}", VidrecWarning, stacklevel=2)
+        return video.at(target)
+
+    def _add_row(self, row: tuple[Any, ...]) -> None:
+        """Append to ``videos.csv``, whole, whoever else does so at the same time."""
+        with open(Path(self.log_dir, "videos.csv"), "a", newline="") as index:
+            fcntl.flock(index, fcntl.LOCK_EX)  # until it is closed
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerows([row] if os.fstat(index.fileno()).st_size else [COLUMNS, row])
+            index.write(text.getvalue())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # open files stay with this process; the copy opens its own, to append
+        return {**self.__dict__, "files": {}}
+
+    def __repr__(self) -> str:
+        return f"CSVExperiment(log_dir={self.log_dir})"
+
+
+class CSVLogger(torchrl_csv.CSVLogger):
+    """Logs into a folder: scalars and texts as TorchRL's `CSVLogger` does, and videos that can be looked at.
+
+    A recorder streams into ``<log_dir>/<exp_name>/videos``: the video grows there as ``<tag>.part-<random>.<ext>``, and
+    is ``<tag>_<step>.<ext>`` once it is whole. An existing video is never replaced. Each has a row in ``videos.csv``.
+
+    It can be pickled at any time; the copy appends to the same files.
+
+    Args:
+        exp_name: the name of the experiment, a folder in `log_dir`.
+        log_dir: where experiments are, a str or Path. None is ``csv_logs`` in the working directory.
+        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"mkv"`` (lossless RGB), ``"pt"`` (a file for
+            ``torch.load``: uint8 ``[1, T, 3, H, W]``) or ``"memmap"`` (its bytes alone).
+        video_fps: frames per second, where a recorder does not say otherwise. See `Encoding.of`.
+
+    Raises:
+        SettingError: an unknown format, or an fps that cannot be.
+        TagError: an experiment name that leads out of `log_dir`.
+    """
+
+    experiment: CSVExperiment
+
+    def __init__(
+        self,
+        exp_name: str,
+        log_dir: str | Path | None = None,
+        video_format: str = "mp4",
+        video_fps: Any = 30,
+    ) -> None:
+        Encoding.of(video_format, fps=video_fps)
+        super().__init__(check_name(exp_name), None if log_dir is None else str(log_dir), video_format, video_fps)
+
+    def _create_experiment(self) -> CSVExperiment:
+        return CSVExperiment(
+            os.path.join(self.log_dir, self.exp_name), video_format=self.video_format, video_fps=self.video_fps
+        )
+
+    def open_clip(self, tag: str, **settings: Any) -> FileClip:
+        """Return a clip that grows in the folder of the videos, see `VideoLogger.open_clip`."""
+        return self.experiment.open_clip(tag, **settings)
+
+    def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video:
+        """Publish a video as ``videos/<name>_<step>.<ext>``, or under the next free name, with a warning.
+
+        Args:
+            name: its tag; may hold ``/``, which makes folders.
+            video: a finished video, whose file is moved there; or a tensor ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or
+                floats in [0, 1], whose N videos follow one another.
+            step: the step it belongs to; None counts up from 0 for each name.
+            **settings: how a tensor is encoded, before the logger's own: ``fps``, ``video_codec``, ``crf``, ``preset``,
+                ``pixel_format``, ``scale``, ``options``. See `Encoding`.
+
+        Returns:
+            The video, where it is now.
+
+        Raises:
+            TagError: a name that leads out of the folder.
+            SettingError: an unknown setting, or a value that cannot be.
+            FrameError: a tensor that is no video.
+            EncoderError: FFmpeg failed.
+        """
+        return self.experiment.add_video(name, video, step, **settings)
+
+
+def check_name(name: str) -> str:
+    """Return a tag or name that stays in its folder, else raise `TagError`."""
+    if not isinstance(name, str) or not name.strip("./") or "\0" in name:
+        raise TagError(f"{name!r} is no name; expected a str such as 'eval/video'")
+    if name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
+        raise TagError(f"{name!r} leads out of the logger's folder; expected a relative name without '..'")
+    return name
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename, but raise `FileExistsError` rather than replace `target`, which is there whole or not at all."""
+    if source.stat().st_dev != target.parent.stat().st_dev:
+        near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
+        shutil.copyfile(source, near)
+        source.unlink()
+        source = near
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: the same, but for the moment between these two lines
+        if target.exists():
+            raise FileExistsError(target) from None
+        source.rename(target)
+    else:
+        source.unlink()

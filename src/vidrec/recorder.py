@@ -1,0 +1,312 @@
+"""VideoRecorder, the transform: the only file that knows TorchRL's transform protocol."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
+
+import torch
+from tensordict import NonTensorData, NonTensorStack, TensorDictBase
+from tensordict.utils import NestedKey
+from torch import Tensor
+from torchrl.data.tensor_specs import TensorSpec
+from torchrl.envs.transforms import Compose
+from torchrl.record import recorder as torchrl_recorder
+from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
+
+from vidrec.clip import TensorClip, Video
+from vidrec.errors import SettingError
+from vidrec.frames import arrange, center_crop, check_layout, grid, side_by_side, to_host, to_rgb
+from vidrec.recording import Recording
+
+__all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
+
+
+def _of_recording(name: str, doc: str) -> Any:
+    """Return a property that is the attribute `name` of the recorder's recording."""
+
+    def get(self: "VideoRecorder") -> Any:
+        return getattr(self._recording, name)
+
+    def set_(self: "VideoRecorder", value: Any) -> None:
+        setattr(self._recording, name, value)
+
+    return property(get, set_, doc=doc)
+
+
+class VideoRecorder(torchrl_recorder.VideoRecorder):
+    """Records the pictures that pass by as a video, while they pass.
+
+    A drop-in for `torchrl.record.VideoRecorder`. With a vidrec logger each picture goes straight to FFmpeg, which
+    encodes it beside the training; `dump` waits for the last ones and publishes the file. Any other logger gets what
+    TorchRL's recorder would give it, a uint8 tensor ``[1, T, 3, H, W]``, kept in memory until then.
+
+    The data passes through unchanged. A rollout of T steps offers T + 1 pictures, the one of the reset first; pictures
+    number `skip`, 2 * `skip`, ... since the last `dump` are kept. A reset of a part of a batched env offers none.
+
+    The recorder owns its clip. `dump`, ``env.close()`` and the end of the interpreter finish it. A copy (`clone`,
+    `deepcopy`, pickle) records for itself, and `dump` of the original finishes what its copies in the same process
+    recorded.
+
+        >>> from torchrl.envs import GymEnv, TransformedEnv
+        >>> from vidrec import CSVLogger, VideoRecorder
+        >>> logger = CSVLogger("pong", log_dir="videos")
+        >>> env = TransformedEnv(GymEnv("ALE/Pong-v5", from_pixels=True), VideoRecorder(logger, "rollout"))
+        >>> rollout = env.rollout(99)
+        >>> env.transform.dump().frames  # 100 pictures, every other one
+        50
+
+    Args:
+        logger: where the videos go: a vidrec logger, any TorchRL logger or service, any object with ``log_video(name,
+            video, step, **kwargs)``; or None, for `to_animation` only.
+        tag: the name of the videos; may hold ``/``.
+        in_keys: the entries with the pictures. Several are shown side by side in this order, the lower ones padded with
+            black at the bottom. None is ``["pixels"]``.
+        skip: keep one picture of `skip`. None is 2 under a single parent env, and 1 under a batched one or without a
+            parent. Under an env it counts steps; without a parent, the pictures along the batch.
+        center_crop: keep only the middle of each picture: a side in pixels, or (height, width).
+        make_grid: whether a batch of pictures is tiled into one, of ``ceil(sqrt(N))`` columns, the unused cells black;
+            otherwise its pictures follow one another. None is True with a parent env, False without.
+        out_keys: entries under which the pictures are given on, unchanged. None is `in_keys`.
+        fps: frames per second of the video. None leaves it to the logger.
+        max_frames: how many frames a clip has at the most. What comes beyond is counted, and reported by `dump`.
+        dump_on_done: dump whenever a step leaves all "done" entries true, by whatever transform.
+        layout: names the axes of a picture where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
+            the rule in `vidrec.frames`.
+        **kwargs: passed on to ``logger.log_video``: for vidrec's loggers the settings of `vidrec.Encoding`.
+
+    Raises:
+        SettingError: an argument or setting that is unknown or cannot be. Settings are checked here, not at `dump`.
+        FrameError: while recording, a picture that is refused; the clip is as it was.
+        EncoderError: while recording or dumping, FFmpeg failed.
+    """
+
+    _recording: Recording
+
+    def __init__(
+        self,
+        logger: Any,
+        tag: str | None,
+        in_keys: Sequence[NestedKey] | None = None,
+        skip: int | None = None,
+        center_crop: int | tuple[int, int] | None = None,
+        make_grid: bool | None = None,
+        out_keys: Sequence[NestedKey] | None = None,
+        fps: Any = None,
+        max_frames: int | None = None,
+        dump_on_done: bool = False,
+        *,
+        layout: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in {"skip": skip, "max_frames": max_frames}.items():
+            if value is not None and value < 1:
+                raise SettingError(f"{name}={value!r} must be a positive whole number, or None")
+        self.__dict__["_recording"] = Recording()
+        # center_crop is ours: TorchRL's asks for torchvision
+        super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, fps, max_frames, dump_on_done, **kwargs)
+        if len(self.in_keys) != len(self.out_keys):
+            raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
+        self.center_crop = center_crop
+        self.layout = None if layout is None else check_layout(layout)
+        self._stepped: TensorDictBase | None = None
+        self._recording.check()
+
+    # TorchRL's attributes, kept in the recording, where the end of the process and copies find them
+
+    logger = _of_recording("logger", "Where the videos go.")
+    tag = _of_recording("tag", "The name of the videos.")
+    video_kwargs = _of_recording("settings", "What ``logger.log_video`` is called with beside name, video and step.")
+    max_frames = _of_recording("max_frames", "How many frames a clip has at the most; None does not bound it.")
+    iter = _of_recording("iter", "The step of the next video if `dump` is not told one.")
+    count = _of_recording("count", "How many pictures came since the last dump, kept or not.")
+
+    @property
+    def obs(self) -> Sequence[Tensor]:
+        """The pictures kept since the last dump, uint8 ``[3, H, W]`` each.
+
+        A list with loggers that take tensors. Otherwise they are read back from the file when they are asked for, as
+        the video shows them; ``len(obs)`` reads nothing.
+        """
+        clip = self._recording.clip
+        return clip.obs if isinstance(clip, TensorClip) else _Recorded(self._recording)
+
+    @obs.setter
+    def obs(self, value: Sequence[Tensor]) -> None:
+        pictures = [to_host(to_rgb(arrange(picture, layout="CHW"))) for picture in value]
+        self._recording.discard()
+        for picture in pictures:
+            self._recording.add(picture)
+
+    def dump(self, suffix: str | None = None, step: int | None = None) -> Video | None:
+        """Finish the video and publish it through the logger; on return it is whole and has its name.
+
+        Does nothing if nothing was recorded, and begins to count for `skip` anew. Finishes what copies of this recorder
+        in this process recorded as well, each a video of its own.
+
+        Args:
+            suffix: the name is ``<tag>_<suffix>``; None is ``<tag>``.
+            step: the step to log it at. None counts up from 0, with each video.
+
+        Returns:
+            The video, this recorder's own before those of copies; None if there is none, or the logger takes tensors.
+
+        Raises:
+            EncoderError: FFmpeg failed.
+            Exception: whatever the logger raised; the video is kept, and `dump` can be called again. Recorders behind
+                this one in the same `Compose`, which would not get their turn, are dumped before.
+        """
+        try:
+            return self._recording.dump(suffix, step)
+        except Exception as error:
+            for recorder in self._behind():
+                try:
+                    recorder.dump(suffix=suffix, step=step)
+                except Exception as another:
+                    error.add_note(f"and the recorder {recorder.tag!r} behind it failed: {another}")
+            raise
+
+    def close(self) -> None:
+        """Dump what is still open; called by ``env.close()``."""
+        self.dump()
+
+    def to_animation(self, **kwargs: Any) -> Any:
+        """Show what was recorded since the last dump, as TorchRL's method does, and leave no figure open."""
+        animation = super().to_animation(**kwargs)
+        import matplotlib.pyplot as plt
+
+        plt.close(plt.gcf())
+        return animation
+
+    def clone(self) -> Self:
+        """Return a recorder with the same settings and no parent that has recorded nothing."""
+        other: Self = super().clone()
+        other.__dict__["_recording"] = self._recording.copy()
+        other._stepped = None
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_stepped": None}
+
+    # the transform
+
+    def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        self._record(self._entries(next_tensordict))
+        return self._pass_on(next_tensordict)
+
+    def _apply_transform(self, observation: Tensor) -> Tensor:
+        self._record(iter([("picture", observation, None)]))
+        return observation
+
+    def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
+        if self._stepped is not None and self._all_done(self._stepped):
+            self.dump()  # in a loop of env.step(), done by a transform behind this one
+        self._stepped = None
+        if self._is_partial(tensordict):
+            return self._pass_on(tensordict_reset)
+        return self._call(tensordict_reset)
+
+    def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
+        next_tensordict = super()._step(tensordict, next_tensordict)
+        self._stepped = next_tensordict if self.dump_on_done else None
+        return next_tensordict
+
+    def _post_step_mdp_hooks(
+        self, tensordict: TensorDictBase, tensordict_: TensorDictBase
+    ) -> tuple[TensorDictBase, TensorDictBase]:
+        if self.dump_on_done and self._all_done(tensordict.get("next")):
+            self.dump()
+        return tensordict, tensordict_
+
+    def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
+        """Add the entries of `out_keys` that are not in `in_keys`."""
+        for in_key, out_key in zip(self.in_keys, self.out_keys, strict=True):
+            if out_key != in_key:
+                observation_spec[out_key] = observation_spec[in_key].clone()
+        return observation_spec
+
+    def _pass_on(self, tensordict: TensorDictBase) -> TensorDictBase:
+        for in_key, out_key in zip(self.in_keys, self.out_keys, strict=True):
+            if out_key != in_key and (value := tensordict.get(in_key, None)) is not None:
+                tensordict.set(out_key, value)
+        return tensordict
+
+    @torch.compiler.disable
+    def _record(self, entries: Iterator[tuple[str, Any, int | None]]) -> None:
+        """Keep the pictures in `entries` (name, data, number of batch axes) that are wanted; read none that are not."""
+        recording, skip = self._recording, self.skip
+        one_picture = self.make_grid or self.parent is not None
+        # of all that come, those at skip - 1, 2 * skip - 1, ... are kept; this many come before the next one
+        before = skip - 1 - recording.count % skip
+        if one_picture:
+            recording.count += 1
+            if before:
+                return
+        names, batches = [], []
+        for name, data, batch_dims in entries:
+            pictures = arrange(data, layout=self.layout, batch_dims=batch_dims, name=name)
+            names.append(name)
+            batches.append(pictures)
+        if not batches:
+            return
+        if not one_picture:
+            recording.count += len(batches[0])
+            batches = [pictures[before::skip] for pictures in batches]
+            if not len(batches[0]):
+                return
+        for i, name in enumerate(names):
+            if self.center_crop:
+                batches[i] = center_crop(batches[i], self.center_crop, name=name)
+            batches[i] = to_rgb(batches[i], name=name)
+            if self.make_grid:
+                batches[i] = grid(batches[i])
+        recording.add(to_host(side_by_side(batches, names=names)))
+
+    def _entries(self, tensordict: TensorDictBase) -> Iterator[tuple[str, Any, int | None]]:
+        for key in self.in_keys:
+            value = tensordict.get(key, None)
+            if value is None:
+                if self.missing_tolerance:
+                    continue
+                raise KeyError(f"{self}: {key!r} not found in tensordict {tensordict}")
+            if isinstance(value, NonTensorStack):
+                yield repr(key), value.tolist(), None
+            elif isinstance(value, NonTensorData):
+                yield repr(key), value.data, None
+            else:
+                holder = tensordict if isinstance(key, str) else tensordict.get(key[:-1])
+                yield repr(key), value, holder.batch_dims
+
+    def _is_partial(self, tensordict: TensorDictBase) -> bool:
+        """Whether a reset is of some sub-envs only."""
+        keys = ["_reset"] if self.parent is None else self.parent.reset_keys
+        masks = [mask for key in keys if (mask := tensordict.get(key, None)) is not None]
+        return not all(bool(mask.all()) for mask in masks)
+
+    def _behind(self) -> Iterator[torchrl_recorder.VideoRecorder]:
+        """The recorders that a `Compose` dumps after this one."""
+        container = self.__dict__["_container"]
+        members = container() if container is not None else None
+        if isinstance(members, Compose):
+            behind = False
+            for transform in members:
+                if behind and isinstance(transform, torchrl_recorder.VideoRecorder):
+                    yield transform
+                behind = behind or transform is self
+
+
+class _Recorded(Sequence[Tensor]):
+    """The pictures in the clip of a recording, read back from its file whenever they are asked for."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+
+    def __len__(self) -> int:
+        return self._recording.clip.frames
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (picture.permute(2, 0, 1) for picture in self._recording.clip.pictures())
+
+    def __getitem__(self, index: Any) -> Any:
+        return list(self)[index]
+
+    def clear(self) -> None:
+        self._recording.discard()

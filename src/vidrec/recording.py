@@ -1,0 +1,200 @@
+"""What one recorder has recorded since its last dump, and who finishes it.
+
+A recorder's clip is its own: a copy of the recorder (`clone`, `deepcopy`, pickle) begins with none, and records into
+another. It is finished by the first of
+
+- `dump` of the recorder, or of the one that it is a copy of, directly or through other copies, in this process;
+- `close` of its environment, which dumps it;
+- the end of the interpreter, which dumps all that are open. A process that ends without that (SIGKILL, `os._exit`)
+  leaves the file to FFmpeg, which finishes it under its unfinished name;
+- a fork: the child forgets the clips of its parent.
+"""
+
+import atexit
+import os
+import threading
+import uuid
+import warnings
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor
+
+from vidrec.clip import Clip, TensorClip, Video
+from vidrec.errors import EncoderError, VidrecWarning
+from vidrec.loggers.base import open_clip
+
+
+class Recording:
+    """The state of a recorder that is not TorchRL's: where it writes, how far it has come, and its clip.
+
+    Attributes:
+        logger: where videos go; None keeps frames in memory, for `to_animation`.
+        tag: the name of the videos.
+        settings: what `log_video` is called with beside name, video and step.
+        max_frames: how many frames a clip has at the most; None does not bound it.
+        iter: the step of the next video if `dump` is not told one: how many were dumped.
+        count: pictures offered since the last dump, kept or not.
+        beyond: pictures that came after `max_frames`.
+    """
+
+    def __init__(self) -> None:
+        self.logger: Any = None
+        self.tag: str | None = None
+        self.settings: dict[str, Any] = {}
+        self.max_frames: int | None = None
+        self.iter = 0
+        self._begin()
+
+    def _begin(self, original: str | None = None) -> None:
+        """Begin with nothing recorded; as a copy of the recording of that id, if it is alive in this process."""
+        self.count = self.beyond = 0
+        self._clip: Clip | None = None
+        self._lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
+        self._copies: weakref.WeakSet[Recording] = weakref.WeakSet()
+        self._id = uuid.uuid4().hex
+        _alive[self._id] = self
+        if original is not None and original in _alive:
+            _alive[original]._copies.add(self)
+
+    def copy(self) -> "Recording":
+        """Return the recording of a copy of the recorder: the same settings, nothing recorded."""
+        other = Recording.__new__(Recording)
+        other.__setstate__(self.__getstate__())
+        return other
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("logger", "tag", "settings", "max_frames", "iter")
+        return {**{name: getattr(self, name) for name in kept}, "original": self._id}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in state.keys() - {"original"}:
+            setattr(self, name, state[name])
+        self.settings = dict(self.settings)
+        self._begin(state["original"])
+
+    def check(self) -> None:
+        """Raise now what the first picture would: an unknown setting, a tag that cannot be."""
+        open_clip(self.logger, self.tag, self.settings)
+
+    @property
+    def clip(self) -> Clip:
+        """The clip that the next picture goes to. An empty one is made anew, for the logger and tag of the moment."""
+        with self._lock:
+            if self._clip is None or (not self._clip.frames and not isinstance(self._clip, TensorClip)):
+                self._clip = open_clip(self.logger, self.tag, self.settings)
+            return self._clip
+
+    def add(self, pictures: Tensor) -> None:
+        """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip, as far as `max_frames` has room."""
+        with self._lock:
+            clip = self.clip
+            if self.max_frames is not None:
+                room = max(0, self.max_frames - clip.frames)
+                self.beyond += max(0, len(pictures) - room)
+                pictures = pictures[:room]
+            try:
+                clip.write(pictures)
+            except EncoderError:
+                self._forget()  # the message names what is left of it
+                raise
+            finally:
+                if clip.frames:
+                    _open.add(self)
+
+    def dump(self, suffix: str | None = None, step: int | None = None) -> Video | None:
+        """Finish and publish this recording and those of its copies; return the first video, None if there is none.
+
+        One that fails keeps its clip, and does not keep the others from theirs; the first failure is raised in the end.
+        """
+        videos: list[Video] = []
+        errors: list[Exception] = []
+        for recording in self._family():
+            try:
+                published, video = recording._publish(suffix, self.iter if step is None else step)
+            except Exception as error:
+                errors.append(error)
+                continue
+            self.iter += published
+            if video is not None:
+                videos.append(video)
+        for another in errors[1:]:
+            errors[0].add_note(f"and another clip failed: {another}")
+        if errors:
+            raise errors[0]
+        return videos[0] if videos else None
+
+    def discard(self) -> None:
+        """Throw away what was recorded since the last dump."""
+        with self._lock:
+            if self._clip is not None:
+                self._clip.discard()
+            self._forget()
+
+    def _family(self) -> Iterator["Recording"]:
+        yield self
+        for copy in list(self._copies):
+            yield from copy._family()
+
+    def _publish(self, suffix: str | None, step: int) -> tuple[bool, Video | None]:
+        """Return whether there was something to publish, and the video if it is one."""
+        with self._lock:
+            if self._clip is None or not self._clip.frames:
+                self.count = 0
+                return False, None
+            try:
+                video = self._clip.finish()
+            except EncoderError:
+                self._forget()
+                raise
+            published = None
+            if self.logger is not None:
+                name = "_".join(part for part in (self.tag, suffix) if part is not None)
+                try:
+                    published = self.logger.log_video(name=name, video=video, step=step, **self.settings)
+                except Exception as error:
+                    where = f"in {video.path}" if isinstance(video, Video) else "in memory"
+                    error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
+                    raise
+            if self.beyond:
+                warnings.warn(
+                    f"{self.beyond} pictures of {self.tag!r} came after max_frames={self.max_frames} and are not in "
+                    "the video",
+                    VidrecWarning,
+                    stacklevel=2,
+                )
+            self._forget()
+            return True, published if isinstance(published, Video) else None
+
+    def _forget(self) -> None:
+        self._clip = None
+        self.count = self.beyond = 0
+        _open.discard(self)
+
+
+_alive: "weakref.WeakValueDictionary[str, Recording]" = weakref.WeakValueDictionary()
+_open: set[Recording] = set()
+"""The recordings with something in their clip, kept alive until it is dumped."""
+
+
+def _dump_all() -> None:
+    for recording in list(_open):
+        try:
+            recording.dump()
+        except Exception as error:
+            notes = " ".join(getattr(error, "__notes__", []))
+            warnings.warn(f"a video was not finished at exit: {error} {notes}", VidrecWarning, stacklevel=1)
+
+
+def _forget_all() -> None:
+    for recording in list(_alive.values()):
+        recording._lock = threading.RLock()  # whoever held it is not in this process
+        if recording._clip is not None:
+            recording._clip.leave()
+            recording._forget()
+    _alive.clear()
+
+
+atexit.register(_dump_all)
+os.register_at_fork(after_in_child=_forget_all)
