@@ -34,7 +34,8 @@ class Recording:
         tag: the name of the videos.
         settings: what `log_video` is called with beside name, video and step.
         max_frames: how many frames a clip has at the most; None does not bound it.
-        iter: the step of the next video if `dump` is not told one: how many were dumped.
+        iter: the step of the next video if `dump` is not told one: how many were dumped. Copies in the same process
+            count together, so that their videos do not get the same name.
         count: pictures offered since the last dump, kept or not.
         beyond: pictures that came after `max_frames`.
     """
@@ -44,10 +45,9 @@ class Recording:
         self.tag: str | None = None
         self.settings: dict[str, Any] = {}
         self.max_frames: int | None = None
-        self.iter = 0
-        self._begin()
+        self._begin(0)
 
-    def _begin(self, original: str | None = None) -> None:
+    def _begin(self, iter: int, original: str | None = None) -> None:
         """Begin with nothing recorded; as a copy of the recording of that id, if it is alive in this process."""
         self.count = self.beyond = 0
         self._clip: Clip | None = None
@@ -55,8 +55,10 @@ class Recording:
         self._copies: weakref.WeakSet[Recording] = weakref.WeakSet()
         self._id = uuid.uuid4().hex
         _alive[self._id] = self
+        self._counter = _Counter(iter)
         if original is not None and original in _alive:
             _alive[original]._copies.add(self)
+            self._counter = _alive[original]._counter
 
     def copy(self) -> "Recording":
         """Return the recording of a copy of the recorder: the same settings, nothing recorded."""
@@ -69,14 +71,21 @@ class Recording:
         return {**{name: getattr(self, name) for name in kept}, "original": self._id}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name in state.keys() - {"original"}:
-            setattr(self, name, state[name])
-        self.settings = dict(self.settings)
-        self._begin(state["original"])
+        self.logger, self.tag, self.max_frames = state["logger"], state["tag"], state["max_frames"]
+        self.settings = dict(state["settings"])
+        self._begin(state["iter"], state["original"])
 
     def check(self) -> None:
         """Raise now what the first picture would: an unknown setting, a tag that cannot be."""
         open_clip(self.logger, self.tag, self.settings)
+
+    @property
+    def iter(self) -> int:
+        return self._counter.value
+
+    @iter.setter
+    def iter(self, value: int) -> None:
+        self._counter.value = value
 
     @property
     def clip(self) -> Clip:
@@ -153,24 +162,32 @@ class Recording:
                 name = "_".join(part for part in (self.tag, suffix) if part is not None)
                 try:
                     published = self.logger.log_video(name=name, video=video, step=step, **self.settings)
+                except VidrecWarning:  # it is published, and the user wants warnings to be errors
+                    self._forget()
+                    raise
                 except Exception as error:
                     where = f"in {video.path}" if isinstance(video, Video) else "in memory"
                     error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
                     raise
-            if self.beyond:
-                warnings.warn(
-                    f"{self.beyond} pictures of {self.tag!r} came after max_frames={self.max_frames} and are not in "
-                    "the video",
-                    VidrecWarning,
-                    stacklevel=2,
-                )
+            beyond = self.beyond
             self._forget()
-            return True, published if isinstance(published, Video) else None
+        if beyond:
+            warnings.warn(
+                f"{beyond} pictures of {self.tag!r} came after max_frames={self.max_frames} and are not in the video",
+                VidrecWarning,
+                stacklevel=2,
+            )
+        return True, published if isinstance(published, Video) else None
 
     def _forget(self) -> None:
         self._clip = None
         self.count = self.beyond = 0
         _open.discard(self)
+
+
+class _Counter:
+    def __init__(self, value: int) -> None:
+        self.value = value
 
 
 _alive: "weakref.WeakValueDictionary[str, Recording]" = weakref.WeakValueDictionary()

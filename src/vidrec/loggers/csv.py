@@ -26,6 +26,10 @@ COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "
 class CSVExperiment(torchrl_csv.CSVExperiment):
     """The folder: ``scalars``, ``videos``, ``texts``, and ``videos.csv`` with a row for each video."""
 
+    def __init__(self, log_dir: str, *, video_format: str = "mp4", video_fps: Any = 30) -> None:
+        super().__init__(log_dir, video_format=video_format, video_fps=video_fps)
+        self._folder = Path(log_dir).absolute()  # the working directory may change while a clip is open
+
     def add_scalar(self, name: str, value: float, global_step: int | None = None) -> None:
         super().add_scalar(check_name(name), value, global_step)
 
@@ -57,36 +61,23 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
         if global_step is None:
             global_step = self.videos_counter[tag]
             self.videos_counter[tag] += 1
-        video = self._publish(video, f"{tag}_{global_step}")
-        file = video.path.relative_to(self.log_dir)
+        name = f"{tag}_{global_step}.{video.encoding.format.extension}"
+        video = video.at(_move(video.path, self._videos / name))
+        file = video.path.relative_to(self._folder)
         self._add_row(
             (tag, global_step, file, video.frames, float(video.fps), *video.size, video.encoding.codec, video.seconds)
         )
+        if video.path != self._videos / name:
+            warnings.warn(f"{name} exists and is kept; this video is {video.path}", VidrecWarning, stacklevel=3)
         return video
 
     @property
     def _videos(self) -> Path:
-        return Path(self.log_dir, "videos")
-
-    def _publish(self, video: Video, name: str) -> Video:
-        """Give the file its name, or the next one that is free, in one step that cannot replace another file."""
-        extension = video.encoding.format.extension
-        final = self._videos / f"{name}.{extension}"
-        final.parent.mkdir(parents=True, exist_ok=True)
-        target = final
-        for number in itertools.count(1):
-            try:
-                _move(video.path, target)
-                break
-            except FileExistsError:
-                target = final.with_name(f"{name.rpartition('/')[2]}_{number}.{extension}")
-        if target != final:
-            warnings.warn(f"{final} exists and is kept; this video is {target}", VidrecWarning, stacklevel=2)
-        return video.at(target)
+        return self._folder / "videos"
 
     def _add_row(self, row: tuple[Any, ...]) -> None:
         """Append to ``videos.csv``, whole, whoever else does so at the same time."""
-        with open(Path(self.log_dir, "videos.csv"), "a", newline="") as index:
+        with open(self._folder / "videos.csv", "a", newline="") as index:
             fcntl.flock(index, fcntl.LOCK_EX)  # until it is closed
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
@@ -174,20 +165,28 @@ def check_name(name: str) -> str:
     return name
 
 
-def _move(source: Path, target: Path) -> None:
-    """Rename, but raise `FileExistsError` rather than replace `target`, which is there whole or not at all."""
+def _move(source: Path, target: Path) -> Path:
+    """Rename to `target`, or to the next name that is free, and return which. Nothing is ever replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     if source.stat().st_dev != target.parent.stat().st_dev:
         near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
         shutil.copyfile(source, near)
         source.unlink()
         source = near
+    names = itertools.chain([target], (target.with_stem(f"{target.stem}_{n}") for n in itertools.count(1)))
+    return next(name for name in names if _rename(source, name))
+
+
+def _rename(source: Path, target: Path) -> bool:
+    """Rename, unless `target` exists; return whether. It is there whole or not at all."""
     try:
         os.link(source, target)
     except FileExistsError:
-        raise
+        return False
     except OSError:  # a file system without hard links: the same, but for the moment between these two lines
         if target.exists():
-            raise FileExistsError(target) from None
+            return False
         source.rename(target)
     else:
         source.unlink()
+    return True

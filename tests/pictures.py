@@ -1,0 +1,63 @@
+"""Pictures whose pixels are a number, and a way to read video files that owes nothing to vidrec."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import torch
+from torch import Tensor
+
+BITS = (3, 4)
+"""Rows and columns of the blocks, black for 0 and white for 1, the lowest bit first."""
+
+
+def numbered(number: int, size: tuple[int, int] = (48, 64)) -> Tensor:
+    """Return a picture, uint8 [H, W, 3], that shows `number`, 0 to 4095."""
+    rows, columns = (torch.arange(side) * blocks // side for side, blocks in zip(size, BITS, strict=True))
+    bit = rows[:, None] * BITS[1] + columns[None, :]
+    return ((number >> bit & 1) * 255).to(torch.uint8)[..., None].expand(-1, -1, 3).contiguous()
+
+
+def read_number(picture: Tensor | np.ndarray) -> int:
+    """Return the number that a picture of any size [H, W, 3] shows, lossy or not, by the middle of each block."""
+    height, width = picture.shape[:2]
+    number = 0
+    for bit in range(BITS[0] * BITS[1]):
+        row, column = divmod(bit, BITS[1])
+        middle = picture[(2 * row + 1) * height // (2 * BITS[0]), (2 * column + 1) * width // (2 * BITS[1])]
+        number |= (int(middle[1]) > 127) << bit
+    return number
+
+
+def decode(path: Path) -> np.ndarray:
+    """Return the frames that are in a file, each once, uint8 [T, H, W, 3]."""
+    if path.suffix == ".pt":
+        return torch.load(path)[0].permute(0, 2, 3, 1).numpy()
+    width, height = map(int, re.search(r", (\d+)x(\d+)[, ]", probe(path)).groups())
+    output = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
+    done = _ffmpeg("-loglevel", "error", "-i", f"file:{path}", *output)
+    assert done.returncode == 0, done.stderr.decode()
+    return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
+
+
+def numbers_in(path: Path) -> list[int]:
+    """Return the number of each frame of a file."""
+    return [read_number(picture) for picture in decode(path)]
+
+
+def probe(path: Path) -> str:
+    """Return what FFmpeg reports of the video stream: codec, pixel format and colours, size, rate."""
+    report = _ffmpeg("-i", f"file:{path}").stderr.decode()
+    lines = [line.strip() for line in report.splitlines() if "Video: " in line]
+    assert len(lines) == 1, report
+    return lines[0]
+
+
+def _ffmpeg(*args: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostdin", *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+    )

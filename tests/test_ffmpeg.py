@@ -1,0 +1,339 @@
+import os
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from conftest import missing
+from pictures import decode, numbered, numbers_in, read_number
+
+from vidrec.encoding import Encoding
+from vidrec.errors import EncoderError
+from vidrec.ffmpeg import Encoder, join, read_pictures
+
+ENCODED = ["mp4", "webm", "mkv", "gif"]
+RATES = [(name, fps) for name in ENCODED for fps in ("30", "30000/1001", "60", "10")]
+forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+
+
+@pytest.fixture
+def start():
+    """Start an encoder of numbered pictures; none outlives the test."""
+    started = []
+
+    def start(path, *, fps="30", size=(48, 64), args=None, **more):
+        encoding = Encoding.of(path.suffix[1:], fps=fps)
+        started.append(Encoder(path, size, encoding.fps, args or encoding.ffmpeg_args(size), **more))
+        return started[-1]
+
+    yield start
+    for encoder in started:
+        encoder.kill()
+
+
+def fill(encoder, numbers):
+    for number in numbers:
+        encoder.write(numbered(number).numpy())
+
+
+def overfill(encoder):
+    """Write more than fits into the pipe and FFmpeg's queue."""
+    fill(encoder, range(1000))
+
+
+def gone(encoder):
+    return not os.path.exists(f"/proc/{encoder._process.pid}")
+
+
+@contextmanager
+def within(seconds):
+    """Turn a hang into a failure."""
+
+    def late(*_):
+        raise TimeoutError(f"still there after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextmanager
+def forked(child):
+    """Run `child` in a forked process, which ends with it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child()
+        finally:
+            os._exit(0)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_a_finished_file_holds_every_picture_once(start, tmp_path, video_format):
+    path = tmp_path / f"it's %d a:b.{video_format}"
+    encoder = start(path)
+    fill(encoder, range(150))
+    assert encoder.finish() == 150
+    assert numbers_in(path) == list(range(150))
+    assert gone(encoder)
+
+
+def test_a_picture_may_be_larger_than_the_pipe(start, tmp_path):
+    size = (700, 900)
+    encoder = start(tmp_path / "a.mkv", size=size)
+    pictures = [numbered(number, size).numpy() for number in range(4)]
+    for picture in pictures:
+        encoder.write(picture)
+    assert encoder.finish() == 4
+    assert np.array_equal(decode(encoder.path), pictures)
+
+
+@pytest.mark.parametrize("then", [overfill, Encoder.finish], ids=["write", "finish"])
+def test_a_killed_ffmpeg_is_an_error_that_names_the_file(start, tmp_path, then):
+    encoder = start(tmp_path / "a.mp4")
+    fill(encoder, range(3))
+    os.kill(encoder._process.pid, signal.SIGKILL)
+    with pytest.raises(EncoderError, match=f"exit code -9.*{encoder.path}"):
+        then(encoder)
+    assert gone(encoder)
+
+
+@pytest.mark.parametrize("then", [overfill, Encoder.finish], ids=["write", "finish"])
+@pytest.mark.parametrize("again", [overfill, Encoder.finish], ids=["write", "finish"])
+def test_a_failed_encoder_goes_on_saying_so(start, tmp_path, then, again):
+    encoder = start(tmp_path / "a.mp4")
+    os.kill(encoder._process.pid, signal.SIGKILL)
+    for call in (then, again):
+        with pytest.raises(EncoderError):
+            call(encoder)
+
+
+@pytest.mark.parametrize("then", [overfill, Encoder.finish], ids=["write", "finish"])
+def test_a_stopped_ffmpeg_is_ended_after_the_timeout(start, tmp_path, then):
+    encoder = start(tmp_path / "a.mp4", timeout_s=0.2)
+    fill(encoder, range(3))
+    os.kill(encoder._process.pid, signal.SIGSTOP)
+    with within(60), pytest.raises(EncoderError, match=f"did nothing for 0.2 s and was ended.*{encoder.path}"):
+        then(encoder)
+    assert gone(encoder)
+
+
+def test_a_slow_ffmpeg_that_goes_on_writing_is_not_stuck(start, tmp_path):
+    args = ["-vf", "realtime", "-c:v", "rawvideo", "-flush_packets", "1", "-f", "nut"]
+    encoder = start(tmp_path / "a.mkv", fps="5", args=args, timeout_s=0.3)
+    fill(encoder, range(12))
+    assert encoder.finish() == 12
+    assert numbers_in(encoder.path) == list(range(12))
+
+
+@pytest.mark.parametrize("then", [overfill, Encoder.finish], ids=["write", "finish"])
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["-c:v", "nope"], "Unknown encoder 'nope'"),
+        (["-vf", "nope"], "No such filter: 'nope'"),
+        (["-c:v", "libx264", "-preset", "nope"], "invalid preset 'nope'"),
+    ],
+    ids=["codec", "filter", "preset"],
+)
+def test_what_ffmpeg_refuses_is_raised_in_its_own_words(start, tmp_path, args, words, then):
+    encoder = start(tmp_path / "a.mp4", args=args)
+    with pytest.raises(EncoderError, match=f"(?s)stopped with exit code.*{encoder.path}.*{words}"):
+        then(encoder)
+
+
+@pytest.mark.parametrize("then", [overfill, Encoder.finish], ids=["write", "finish"])
+def test_an_existing_file_is_kept_and_the_encoder_refused(start, tmp_path, then):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"mine")
+    encoder = start(path)
+    with pytest.raises(EncoderError, match="already exists"):
+        then(encoder)
+    assert path.read_bytes() == b"mine"
+
+
+def test_a_missing_ffmpeg_is_an_encoder_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("vidrec.ffmpeg.find_ffmpeg", lambda: str(tmp_path / "no ffmpeg"))
+    with pytest.raises(EncoderError, match=r"could not be started for .*a\.mp4.*no ffmpeg"):
+        Encoder(tmp_path / "a.mp4", (48, 64), Fraction(30), [])
+
+
+@pytest.mark.parametrize("pictures", [40, 2000], ids=["at the end", "in between"])
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_a_full_disk_is_an_error_that_says_so(start, tmp_path, video_format, pictures):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(mount, capture_output=True, text=True)
+    if mounted.returncode:
+        missing(f"a small disk cannot be mounted: {mounted.stderr}")
+    random = np.random.default_rng(0)
+
+    def record():
+        for _ in range(pictures):
+            encoder.write(random.integers(0, 256, (48, 64, 3), np.uint8))
+        encoder.finish()
+
+    encoder = start(tmp_path / f"a.{video_format}")
+    try:
+        with pytest.raises(EncoderError, match=f"(?s){encoder.path}.*No space left on device"):
+            record()
+    finally:
+        encoder.kill()
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+@forks
+def test_a_forked_child_does_not_keep_the_encoder_from_finishing(start, tmp_path):
+    encoder = start(tmp_path / "a.mp4", timeout_s=2)
+    fill(encoder, range(3))
+    with forked(lambda: time.sleep(60)):
+        assert encoder.finish() == 3
+    assert numbers_in(encoder.path) == [0, 1, 2]
+
+
+@forks
+def test_a_forked_child_that_ends_leaves_the_encoder_to_its_parent(start, tmp_path):
+    encoder = start(tmp_path / "a.mp4")
+    fill(encoder, range(3))
+    if (child := os.fork()) == 0:
+        encoder.leave()
+        del encoder
+        os._exit(0)
+    os.waitpid(child, 0)
+    fill(encoder, range(3, 6))
+    assert encoder.finish() == 6
+    assert numbers_in(encoder.path) == list(range(6))
+
+
+@forks
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_the_file_becomes_whole_when_its_writer_is_killed(start, tmp_path, video_format):
+    path = tmp_path / f"a.{video_format}"
+
+    def write_and_die():
+        fill(start(path), range(20))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def found():
+        try:
+            return numbers_in(path)
+        except AssertionError:
+            return []
+
+    with forked(write_and_die), within(60):
+        while len(found()) < 20:
+            time.sleep(0.02)
+    assert found() == list(range(20))
+
+
+def test_fifty_encoders_leave_no_descriptor_and_no_process(start, tmp_path):
+    def one(number):
+        encoder = start(tmp_path / f"{number}.mp4", args=["-c:v", "nope"] if number % 5 == 1 else None)
+        if number % 5 == 0:
+            encoder.kill()
+        elif number % 5 == 1:
+            with pytest.raises(EncoderError):
+                encoder.finish()
+        else:
+            fill(encoder, range(2))
+            assert encoder.finish() == 2
+        return encoder
+
+    one(0)
+    before = sorted(os.listdir("/proc/self/fd"))
+    encoders = [one(number) for number in range(1, 51)]
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert all(gone(encoder) for encoder in encoders)
+
+
+def test_ctrl_c_does_not_reach_the_encoder(start, tmp_path):
+    encoder = start(tmp_path / "a.mp4")
+    pid = encoder._process.pid
+    assert os.getsid(pid) == os.getpgid(pid) == pid != os.getsid(0)
+    encoder.finish()
+
+
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_half_a_picture_at_the_end_is_dropped(start, tmp_path, video_format):
+    encoder = start(tmp_path / f"a.{video_format}")
+    fill(encoder, range(5))
+    assert os.write(encoder._pipe.fileno(), numbered(5).numpy().tobytes()[:-1]) == 48 * 64 * 3 - 1
+    assert encoder.finish() == 5
+    assert numbers_in(encoder.path) == list(range(5))
+
+
+@pytest.mark.parametrize("lengths", [(3, 4, 5), (1, 1, 40)], ids=str)
+@pytest.mark.parametrize(("video_format", "fps"), RATES)
+def test_joined_parts_hold_all_pictures_in_order(start, tmp_path, video_format, fps, lengths):
+    parts, total = [], 0
+    for part, length in enumerate(lengths):
+        encoder = start(tmp_path / f"it's %d part {part}.{video_format}", fps=fps)
+        fill(encoder, range(total, total + length))
+        total += encoder.finish()
+        parts.append(encoder.path)
+    whole = tmp_path / f"it's whole.{video_format}"
+    join(parts, whole, Encoding.of(video_format, fps=fps).muxer_args)
+    assert numbers_in(whole) == list(range(total))
+    assert [read_number(picture) for picture in read_pictures(whole, total)] == list(range(total))
+    assert all(part.exists() for part in parts)
+
+
+def test_parts_that_cannot_be_joined_are_an_error_and_stay(start, tmp_path):
+    encoder = start(tmp_path / "a.mp4")
+    fill(encoder, range(2))
+    encoder.finish()
+    with pytest.raises(EncoderError, match=r"could not join .*a\.mp4, .*gone\.mp4"):
+        join([encoder.path, tmp_path / "gone.mp4"], tmp_path / "whole.mp4", ["-f", "mp4"])
+    assert numbers_in(encoder.path) == [0, 1]
+
+
+@pytest.mark.parametrize(("video_format", "fps"), [*RATES, ("mp4", "1000"), ("webm", "1000"), ("gif", "0.5")])
+def test_what_is_read_is_what_an_independent_decoder_finds(start, tmp_path, video_format, fps):
+    encoder = start(tmp_path / f"a.{video_format}", fps=fps)
+    fill(encoder, range(61))
+    assert encoder.finish() == 61
+    read = [read_number(picture) for picture in read_pictures(encoder.path, 61)]
+    assert read == numbers_in(encoder.path) == list(range(61))
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "gif"])
+@pytest.mark.parametrize("content", [None, b"", b"junk"])
+def test_a_file_that_cannot_be_read_is_an_encoder_error(tmp_path, video_format, content):
+    path = tmp_path / f"a.{video_format}"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(EncoderError, match=f"{path}"):
+        list(read_pictures(path, 2))
+
+
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_a_file_with_fewer_pictures_is_an_error_after_those(start, tmp_path, video_format):
+    encoder = start(tmp_path / f"a.{video_format}")
+    fill(encoder, range(3))
+    encoder.finish()
+    pictures = read_pictures(encoder.path, 5)
+    assert [read_number(next(pictures)) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(EncoderError, match="holds 3 frames; expected 5"):
+        next(pictures)
+
+
+def test_a_reader_that_is_left_early_leaves_nothing(start, tmp_path):
+    encoder = start(tmp_path / "a.mp4")
+    fill(encoder, range(100))
+    encoder.finish()
+    before = sorted(os.listdir("/proc/self/fd"))
+    pictures = read_pictures(encoder.path, 100)
+    assert read_number(next(pictures)) == 0
+    pictures.close()
+    assert sorted(os.listdir("/proc/self/fd")) == before

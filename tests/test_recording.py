@@ -1,0 +1,238 @@
+"""Who finishes a clip: real processes that really end, fork and run side by side."""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from pictures import numbered, numbers_in, read_number
+from worlds import FailingLogger
+
+from vidrec import CSVLogger, VideoRecorder, VidrecWarning, recording
+
+TESTS = Path(__file__).parent
+
+START = """
+    import os, signal, sys, time, warnings
+    import torch
+    from pictures import numbered
+    from worlds import PixelsEnv
+    from torchrl.envs import TransformedEnv
+    from vidrec import CSVLogger, VideoRecorder
+
+    warnings.simplefilter("error")
+    recorder = VideoRecorder(CSVLogger("run", video_format="{video_format}"), "video", skip=1)
+    env = TransformedEnv(PixelsEnv(), recorder)
+    td = env.reset()
+
+    def step():
+        global td
+        td = env.step(env.rand_action(td))["next"]
+
+    for _ in range(299):
+        step()
+    print("recorded", flush=True)
+"""
+
+
+def process(end, video_format="mp4", **kwargs):
+    """Start Python, record 300 numbered frames, and go on with `end`."""
+    script = textwrap.dedent(START).format(video_format=video_format) + textwrap.dedent(end)
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def videos(pattern="*"):
+    return sorted(Path("csv_logs/run/videos").glob(pattern))
+
+
+def wait_for_encoders(folder):
+    """FFmpeg ends by itself once its input has ended: wait until none writes into `folder`."""
+    for _ in range(1000):
+        if subprocess.run(["pgrep", "-f", f"ffmpeg.*{folder}"], stdout=subprocess.DEVNULL).returncode:
+            return
+        time.sleep(0.01)
+    raise AssertionError("an encoder does not end")
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "webm", "mkv", "gif"])
+def test_after_sigkill_all_300_frames_decode_under_the_unfinished_name(video_format, tmp_path):
+    child = process("time.sleep(60)", video_format, cwd=tmp_path)
+    assert child.stdout.readline() == "recorded\n"
+    child.kill()
+    child.communicate()
+    wait_for_encoders(tmp_path)
+    [path] = videos()
+    assert ".part-" in path.name
+    assert numbers_in(path) == list(range(300))
+
+
+@pytest.mark.parametrize("video_format", ["pt", "memmap"])
+def test_after_sigkill_the_raw_pictures_are_in_the_file(video_format, tmp_path):
+    child = process("time.sleep(60)", video_format, cwd=tmp_path)
+    assert child.stdout.readline() == "recorded\n"
+    child.kill()
+    child.communicate()
+    [path] = videos()
+    data = path.read_bytes()[64 if video_format == "pt" else 0 :]
+    pictures = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(300, 3, 48, 64).permute(0, 2, 3, 1)
+    assert [read_number(picture) for picture in pictures] == list(range(300))
+
+
+ENDS = {
+    "the end of the script": ("", 0),
+    "sys.exit": ("sys.exit(3)", 3),
+    "an exception": ("raise RuntimeError('the policy diverged')", 1),
+    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_without_dump_all_frames_are_in_a_finished_video_after(end, tmp_path):
+    code, returncode = ENDS[end]
+    child = process(code, cwd=tmp_path)
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == returncode, errors
+    assert "Warning" not in errors
+    assert [path.name for path in videos()] == ["video_0.mp4"]
+    assert numbers_in(videos()[0]) == list(range(300))
+    assert Path("csv_logs/run/videos.csv").read_text().count("\n") == 2
+
+
+def test_ctrl_c_in_the_middle_of_a_rollout_reaches_the_training_and_not_the_encoder(tmp_path):
+    child = process("while True:\n    step()", cwd=tmp_path, start_new_session=True)
+    assert child.stdout.readline() == "recorded\n"
+    os.killpg(child.pid, signal.SIGINT)
+    _, errors = child.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors
+    numbers = numbers_in(videos("video_0.mp4")[0])
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) >= 300
+
+
+def test_an_interrupt_between_the_bytes_of_a_picture_costs_at_most_that_picture():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    recorder._apply_transform(numbered(0))
+    write = os.write
+
+    def interrupted(fd, data):
+        if len(data) == 48 * 64 * 3:
+            write(fd, data[: len(data) // 2])
+            raise KeyboardInterrupt
+        return write(fd, data)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "write", interrupted)
+        recorder._apply_transform(numbered(1))
+    for number in (2, 3):
+        recorder._apply_transform(numbered(number))
+    video = recorder.dump()
+    assert video.frames == 3
+    assert numbers_in(video.path) == [0, 2, 3]
+    assert videos("*part*") == []
+
+
+def test_a_forked_child_forgets_the_clip_and_neither_side_waits_for_the_other():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    done, go = os.pipe(), os.pipe()
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            recorder._apply_transform(numbered(7))
+            code = 0 if recorder.dump(suffix="child").frames == 1 and recorder.dump() is None else 2
+        finally:
+            os.write(done[1], b"x")
+            os.read(go[0], 1)  # alive with all that it inherited, while the parent finishes
+            os._exit(code)
+    assert os.read(done[0], 1) == b"x"
+    recorder._apply_transform(numbered(2))
+    assert numbers_in(recorder.dump().path) == [1, 2]
+    os.write(go[1], b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert numbers_in(videos("video_child_0.mp4")[0]) == [7]
+    for end in (*done, *go):
+        os.close(end)
+
+
+def test_what_cannot_be_published_at_exit_is_a_warning_that_says_where_it_is():
+    logger = FailingLogger()
+    logger.failures = 10
+    failing = VideoRecorder(logger, "video")
+    fine = VideoRecorder(CSVLogger("run"), "fine")
+    for recorder in (failing, fine):
+        recorder._apply_transform(numbered(1))
+    with pytest.warns(VidrecWarning, match="not finished at exit: no space left on the moon .*is kept, in memory"):
+        recording._dump_all()
+    assert [path.name for path in videos()] == ["fine_0.mp4"]
+
+
+def test_an_encoder_that_dies_names_its_file_and_the_next_clip_works():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    encoder = recorder._recording.clip._encoder
+    encoder._process.kill()
+    encoder._process.wait()
+    with pytest.raises(OSError, match=r"FFmpeg stopped with exit code -9.*video\.part-") as caught:
+        recorder._apply_transform(numbered(1))
+    assert str(encoder.path) in str(caught.value)
+    recorder._apply_transform(numbered(2))
+    assert numbers_in(recorder.dump().path) == [2]
+
+
+MEMORY = """
+    import gc, sys
+    import torch
+    from vidrec import CSVLogger, VideoRecorder
+
+    def resident():
+        gc.collect()
+        with open("/proc/self/statm") as statm:
+            return int(statm.read().split()[1]) * 4096
+
+    recorder = VideoRecorder(CSVLogger("run", video_format=sys.argv[1]), "video", skip=1)
+    picture = torch.zeros(240, 320, 3, dtype=torch.uint8)
+    for frame in range(5000):
+        picture[:, frame % 320] += 1
+        recorder._apply_transform(picture)
+        if frame == 500:
+            before = resident()
+    print(resident() - before)
+    print(recorder.dump().frames)
+"""
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "webm", "gif", "mkv", "pt", "memmap"])
+def test_memory_is_flat_from_frame_500_to_5000(video_format):
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(MEMORY), video_format], capture_output=True, text=True, check=True
+    )
+    grown, frames = map(int, done.stdout.split())
+    assert frames == 5000
+    assert grown < 16 * 2**20
+
+
+def test_dump_of_10000_frames_takes_no_longer_than_three_times_that_of_100():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    took = {100: [], 10000: []}
+    for frames in (100, 10000) * 3:
+        for _ in range(frames // 100):  # no faster than an environment can be
+            for number in range(100):
+                recorder._apply_transform(numbered(number))
+        start = time.perf_counter()
+        assert recorder.dump().frames == frames
+        took[frames].append(time.perf_counter() - start)
+    assert statistics.median(took[10000]) <= 3 * statistics.median(took[100])
