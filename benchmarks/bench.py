@@ -29,10 +29,8 @@ import vidrec
 from vidrec.ffmpeg import find_ffmpeg
 
 LIBRARIES = {"vidrec": vidrec, "TorchRL": torchrl.record}
-SIZE, STEP_S = (480, 640), 0.005
-FAST_SIZES = (84, 84), (240, 320)
+SIZE, STEP_S, WARM_UP = (480, 640), 0.005, 5
 SHORT, LONG = 100, 10_000
-WARM_UP = 5
 
 
 def scene(size: tuple[int, int], length: int = 24) -> torch.Tensor:
@@ -58,7 +56,6 @@ class Simulator(EnvBase):
         self.action_spec = self.reward_spec = Unbounded((1,))
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
-        self.steps = 0
         return TensorDict({"pixels": self.pictures[0]})
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -85,10 +82,10 @@ def memory_mb(field: str, process: str | int = "self") -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), math.nan)
 
 
-def children() -> list[str]:
-    """Return the numbers of this process's child processes."""
+def encoder_mb() -> float:
+    """Return the peak memory of the child processes, in MB."""
     listing = Path(f"/proc/self/task/{os.getpid()}/children")
-    return listing.read_text().split() if listing.exists() else []
+    return sum(memory_mb("VmHWM", child) for child in listing.read_text().split()) if listing.exists() else math.nan
 
 
 def count_frames(path: Path) -> int:
@@ -113,14 +110,11 @@ def rollout_and_dump(case: str, frames: int, size: tuple[int, int], folder: str)
 
     start = time.perf_counter()
     roll(env, frames)
-    rollout_s = time.perf_counter() - start
-    encoder_mb = sum((memory_mb("VmHWM", child) for child in children()), 0.0)
+    row = {"rollout_s": time.perf_counter() - start, "encoder_mb": encoder_mb()}
     start = time.perf_counter()
     dump()
-    dump_s = time.perf_counter() - start
-    peak_mb = memory_mb("VmHWM") - before_mb
-    written = sum(count_frames(path) for path in Path(folder).rglob("*.mp4") if "warm_up" not in path.name)
-    return {"rollout_s": rollout_s, "dump_s": dump_s, "peak_mb": peak_mb, "encoder_mb": encoder_mb, "frames": written}
+    row |= {"dump_s": time.perf_counter() - start, "peak_mb": memory_mb("VmHWM") - before_mb}
+    return row | {"frames": sum(count_frames(p) for p in Path(folder).rglob("*.mp4") if "warm_up" not in p.name)}
 
 
 def dump_alone(case: str, frames: int, size: tuple[int, int], folder: str) -> dict[str, float]:
@@ -136,16 +130,15 @@ def dump_alone(case: str, frames: int, size: tuple[int, int], folder: str) -> di
     return {"dump_s": dump_s, "frames": count_frames(video.path)}
 
 
-def measure(*case: Any) -> dict[str, float]:
-    """Measure one case in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-W", "ignore", __file__, "--case", json.dumps([*case, folder])]
-        output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return json.loads(output.splitlines()[-1])
-
-
 def compare(cases: list[tuple[Any, ...]], repeat: int) -> list[dict[str, float]]:
-    """Measure each of `cases`, `repeat` times in turn; return the medians of each."""
+    """Measure `cases` in turn, `repeat` times, in a process of its own each time; return the medians of each case."""
+
+    def measure(*case: Any) -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-W", "ignore", __file__, "--case", json.dumps([*case, folder])]
+            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+        return json.loads(output.splitlines()[-1])
+
     rounds = [[measure(*case) for case in cases] for _ in range(repeat)]
     return [{name: median(row[name] for row in rows) for name in rows[0]} for rows in zip(*rounds, strict=True)]
 
@@ -156,8 +149,10 @@ def main(repeat: int, frames: int) -> None:
         import torchcodec.encoders  # noqa: F401
     except Exception as error:
         names.remove("TorchRL")
-        print(f"No row of TorchRL, whose mp4 needs torchcodec: {str(error).strip().splitlines()[0]}")
-        print("Run `pip install torchcodec==0.13.0` and install FFmpeg's libraries (`apt-get install ffmpeg`).\n")
+        print(
+            f"No row of TorchRL ({type(error).__name__}): its mp4 needs `pip install torchcodec==0.13.0`, and FFmpeg's"
+        )
+        print("libraries of the system (`apt-get install ffmpeg`)\n")
 
     print(f"{frames} frames of {SIZE[0]}x{SIZE[1]} to mp4, steps of {STEP_S * 1e3:g} ms, medians of {repeat}\n")
     print("            rollout s   dump s   wall / env alone   peak MB   encoder MB   frames in file")
@@ -173,10 +168,9 @@ def main(repeat: int, frames: int) -> None:
         print(f"peak, vidrec / TorchRL       1 / {theirs['peak_mb'] / peak_mb:7.0f}   below 1 MB counted as 1 MB")
         print(f"peak with the encoder's      1 / {theirs['peak_mb'] / (peak_mb + ours['encoder_mb']):7.0f}")
 
-    print(
-        f"\ndump of vidrec, pictures as fast as they come\n\n{SHORT:>18} frames{LONG:>9} frames   ratio, target: at most 3"
-    )
-    for size in FAST_SIZES:
+    print(f"\ndump of vidrec, pictures as fast as they come, medians of {repeat}\n")
+    print(f"{SHORT:>18} frames{LONG:>9} frames   ratio, target: at most 3")
+    for size in ((84, 84), (240, 320)):
         short, long = compare([("dump", SHORT, size), ("dump", LONG, size)], repeat)
         lost = SHORT + LONG - short["frames"] - long["frames"]
         ratio = f"{long['dump_s'] / short['dump_s']:8.2f}" + (f"   {lost:.0f} FRAMES LOST" if lost else "")

@@ -1,0 +1,51 @@
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: install demo test check build bench clean
+
+# torch first, and in the version of constraints.txt, so that nothing draws in another build of it
+.venv/.torch:
+	$(PYTHON) -m venv .venv
+	$(INSTALL) torch
+	@touch $@
+
+.venv/.examples: .venv/.torch pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[examples]"
+	@touch $@
+
+.venv/.dev: .venv/.torch pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[dev]"
+	@touch $@ .venv/.examples
+
+.venv/.bench: .venv/.torch pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[bench]"
+	@touch $@
+
+install: .venv/.dev  ## everything that developing needs
+
+demo: .venv/.examples  ## record a game of Atari
+	$(BIN)/python examples/atari.py
+
+test: .venv/.dev  ## the tests; VIDREC_REQUIRE_ALL=1 lets none skip
+	$(BIN)/python -m pytest
+
+check: .venv/.dev  ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+build: .venv/.dev  ## the wheel, installed alone and tried out
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	dist/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt dist/*.whl
+	cd dist && venv/bin/python -W error -c "import torch; from vidrec import CSVLogger; \
+	print(CSVLogger('smoke').log_video('video', torch.rand(1, 9, 3, 64, 64)))"
+
+bench: .venv/.bench  ## side by side with TorchRL's recorder; needs the system's ffmpeg libraries
+	$(BIN)/python benchmarks/bench.py
+
+clean:
+	rm -rf .venv dist

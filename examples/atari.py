@@ -1,0 +1,15 @@
+"""Record a game of Atari, whose pictures come with the environment; needs `pip install "vidrec[examples]"`."""
+
+from torchrl.envs import GymEnv, TransformedEnv
+
+from vidrec import CSVLogger, VideoRecorder
+
+logger = CSVLogger("atari", log_dir="videos")
+env = TransformedEnv(GymEnv("ALE/MsPacman-v5", from_pixels=True), VideoRecorder(logger, "mspacman", skip=1))
+env.set_seed(0)
+env.rollout(300)
+
+video = env.transform.dump()
+print(f"{video.path}: {video.path.stat().st_size:,} bytes, {video.width}x{video.height}, ", end="")
+print(f"{video.frames} frames, {video.seconds:.1f} s at {video.fps} fps")
+env.close()

@@ -1,0 +1,368 @@
+import re
+import resource
+import struct
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import decode, numbered, numbers_in, probe, read_number
+from tensordict import MemoryMappedTensor
+
+from vidrec.clip import MARK, TensorClip, Video, open_clip
+from vidrec.encoding import Encoding
+from vidrec.errors import EncoderError, FrameError
+from vidrec.ffmpeg import Encoder
+
+ENCODED = ["mp4", "webm", "gif", "mkv"]
+TENSORS = ["pt", "memmap"]
+EXACT = ["mkv", *TENSORS]
+ALL = ENCODED + TENSORS
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Open clips; none leaves a process behind."""
+    opened = []
+
+    def clip(video_format, name="eval/a", **settings):
+        opened.append(open_clip(tmp_path / name, Encoding.of(video_format, **settings)))
+        return opened[-1]
+
+    yield clip
+    for left in opened:
+        left.discard()
+
+
+def write(clip, numbers, size=(48, 64)):
+    """Write one numbered picture after another out of the same memory."""
+    picture = torch.empty(1, *size, 3, dtype=torch.uint8)
+    for number in numbers:
+        picture[0] = numbered(number, size)
+        clip.write(picture)
+
+
+def noise(frames, height, width):
+    return torch.randint(256, (frames, height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def recorded(clip):
+    return torch.stack(list(clip.pictures())).numpy()
+
+
+def numbers_of(video):
+    return (
+        [read_number(picture) for picture in video.pictures()]
+        if video.path.suffix == ".memmap"
+        else numbers_in(video.path)
+    )
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def boxes(data):
+    """Return the boxes of an mp4 file, or of what is in one: kind to contents, in order."""
+    found = []
+    while data:
+        (length,), kind, head = struct.unpack(">I", data[:4]), data[4:8].decode(), 8
+        if length == 1:
+            (length,), head = struct.unpack(">Q", data[8:16]), 16
+        found.append((kind, data[head : length or None]))
+        data = data[length:] if length else b""
+    return found
+
+
+def box(path, *kinds):
+    """Return the contents of a box by the kinds of the boxes that it is in."""
+    data = path.read_bytes()
+    for kind in kinds:
+        data = dict(boxes(data))[kind]
+    return data
+
+
+@contextmanager
+def files_of_at_most(size):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63), (3, 5)], ids=str)
+@pytest.mark.parametrize("length", [1, 2, 7, 100])
+@pytest.mark.parametrize("video_format", ALL)
+def test_every_picture_is_in_the_file_once_and_in_order(clip, video_format, length, size):
+    clip = clip(video_format)
+    write(clip, range(length), size)
+    assert (clip.frames, clip.size) == (length, size)
+    video = clip.finish()
+    assert (video.frames, video.encoding) == (length, clip.encoding)
+    assert numbers_of(video) == list(range(length))
+    assert {tuple(picture.shape) for picture in video.pictures()} == {(*video.size, 3)}
+    assert video.size == clip.encoding.file_size(size)
+
+
+@pytest.mark.parametrize("video_format", ALL)
+def test_pictures_after_finish_go_on_in_the_same_video(clip, tmp_path, video_format):
+    clip = clip(video_format)
+    for begin, end in ((0, 3), (3, 4), (4, 50), (50, 50)):
+        write(clip, range(begin, end))
+        video = clip.finish()
+        assert numbers_of(video) == list(range(end))
+        assert files(tmp_path) == [video.path]
+        assert video.frames == clip.frames == end
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 63), (7, 9), (1, 8), (8, 1)], ids=str)
+@pytest.mark.parametrize("video_format", EXACT)
+def test_lossless_formats_keep_every_pixel(clip, video_format, size):
+    clip, pictures = clip(video_format), noise(7, *size)
+    clip.write(pictures)
+    video = clip.finish()
+    if video_format != "memmap":
+        assert np.array_equal(decode(video.path), pictures)
+    assert np.array_equal(torch.stack(list(video.pictures())), pictures)
+    assert np.array_equal(recorded(clip), pictures)
+
+
+def test_a_gif_is_exact_up_to_255_colours(clip):
+    clip, pictures = clip("gif"), noise(5, 15, 17)
+    clip.write(pictures)
+    assert np.array_equal(decode(clip.finish().path), pictures)
+
+
+def test_a_pt_file_is_the_tensor_that_torchrl_writes(clip):
+    clip, pictures = clip("pt"), noise(7, 47, 63)
+    for part in (pictures[:4], pictures[4:]):
+        clip.write(part)
+        path = clip.finish().path
+    video = torch.load(path, weights_only=True)
+    assert video.dtype == torch.uint8
+    assert video.is_contiguous()
+    assert torch.equal(video, pictures.permute(0, 3, 1, 2)[None])
+    assert torch.equal(torch.load(path, mmap=True), video)
+
+
+def test_a_memmap_file_holds_the_bytes_that_torchrl_writes(clip, tmp_path):
+    clip, pictures = clip("memmap"), noise(7, 47, 63)
+    clip.write(pictures)
+    MemoryMappedTensor.from_tensor(pictures.permute(0, 3, 1, 2)[None].contiguous(), filename=tmp_path / "torchrl")
+    assert clip.finish().path.read_bytes() == (tmp_path / "torchrl").read_bytes()
+
+
+def test_a_tensor_clip_is_the_tensor(clip):
+    clip = TensorClip()
+    write(clip, range(7), (47, 63))
+    assert (clip.frames, clip.size) == (7, (47, 63))
+    video = clip.finish()
+    assert video.dtype == torch.uint8
+    assert torch.equal(video, torch.stack([numbered(i, (47, 63)).permute(2, 0, 1) for i in range(7)])[None])
+    assert np.array_equal(recorded(clip), video[0].permute(0, 2, 3, 1))
+    clip.discard()
+    assert (clip.frames, clip.size) == (0, None)
+
+
+@pytest.mark.parametrize("video_format", ALL)
+def test_another_size_is_refused_and_the_clip_as_it_was(clip, video_format):
+    clip = clip(video_format)
+    write(clip, range(3))
+    for size in ((64, 48), (48, 65)):
+        with pytest.raises(FrameError, match=rf"frame 3 is \({size[0]}, {size[1]}\).* began with \(48, 64\).*dump"):
+            write(clip, [9], size)
+        assert (clip.frames, clip.size) == (3, (48, 64))
+    write(clip, [3])
+    assert numbers_of(clip.finish()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale": 1}, {"scale": 3}], ids=str)
+@pytest.mark.parametrize("size", [(48, 64), (47, 63), (3, 4), (1, 8), (9, 1), (300, 7)], ids=str)
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_pictures_come_back_in_the_size_that_was_recorded(clip, video_format, size, settings):
+    clip = clip(video_format, **settings)
+    ramp = torch.linspace(16, 240, size[0] * size[1]).reshape(1, *size, 1).expand(-1, -1, -1, 3).byte()
+    pictures = torch.cat([ramp, 255 - ramp]).contiguous()
+    clip.write(pictures)
+    back = recorded(clip)
+    assert back.shape == tuple(pictures.shape)
+    difference = np.abs(back.astype(int) - pictures.numpy())
+    assert difference.mean() < 4
+    write(clip, [1], size)
+    assert len(recorded(clip)) == clip.frames == 3
+
+
+@pytest.mark.parametrize("video_format", ALL)
+def test_nothing_is_opened_before_the_first_picture(clip, tmp_path, video_format):
+    clip = clip(video_format)
+    assert (clip.frames, clip.size, list(clip.pictures())) == (0, None, [])
+    clip.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("video_format", ALL)
+def test_unfinished_files_say_so_in_their_names_and_do_not_meet(clip, tmp_path, video_format):
+    clips = [clip(video_format) for _ in range(2)]
+    for _ in range(2):
+        for number, one in enumerate(clips):
+            write(one, [number])
+            for path in files(tmp_path):
+                assert path.parent == tmp_path / "eval"
+                assert path.name.startswith("a.part-")
+                assert path.suffix == f".{video_format}"
+        for number, one in enumerate(clips):
+            assert set(numbers_of(one.finish())) == {number}
+    assert MARK == ".part-"
+
+
+@pytest.mark.parametrize("finishes", [0, 1, 2])
+@pytest.mark.parametrize("video_format", ALL)
+def test_a_discarded_clip_leaves_no_file(clip, tmp_path, video_format, finishes):
+    clip = clip(video_format)
+    for _ in range(finishes):
+        write(clip, range(3))
+        clip.finish()
+    write(clip, range(3))
+    clip.discard()
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("handed_over", [0, 1000, 48 * 64 * 3], ids=["nothing", "a part", "all"])
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_an_interrupt_costs_at_most_the_picture_it_cuts_into(clip, monkeypatch, video_format, handed_over):
+    clip, encoder_write = clip(video_format), Encoder.write
+
+    def interrupted(encoder, picture):
+        encoder_write(encoder, picture.reshape(-1)[:handed_over])
+        raise KeyboardInterrupt
+
+    write(clip, range(3))
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Encoder, "write", interrupted)
+        write(clip, [3])
+    write(clip, range(4, 9))
+    video = clip.finish()
+    kept = [3] if handed_over == 48 * 64 * 3 else []
+    assert numbers_of(video) == [0, 1, 2, *kept, 4, 5, 6, 7, 8]
+    assert video.frames == clip.frames == 8 + len(kept)
+
+
+@pytest.mark.parametrize("size", [(30, 30), (48, 64), (96, 96)], ids=str)
+@pytest.mark.parametrize("video_format", TENSORS)
+def test_a_full_disk_is_an_error_and_what_was_written_stays(clip, tmp_path, video_format, size):
+    clip = clip(video_format)
+    picture = size[0] * size[1] * 3
+    room = 64 + 9 * picture + min(2000, picture // 2)  # 2000: what ends a pt file
+    with files_of_at_most(room):
+        for _ in range(2):
+            with pytest.raises(EncoderError, match=rf"{tmp_path}.*which holds 9 frames, failed: .*File too large"):
+                write(clip, range(clip.frames, 12), size)
+        assert numbers_of(clip.finish()) == list(range(9))
+    write(clip, range(9, 12), size)
+    assert numbers_of(clip.finish()) == list(range(12))
+
+
+@pytest.mark.parametrize("video_format", TENSORS)
+def test_a_clip_on_a_full_disk_can_be_discarded(clip, tmp_path, video_format):
+    clip = clip(video_format)
+    with files_of_at_most(20_000):
+        with pytest.raises(EncoderError):
+            write(clip, range(12), (30, 30))
+        clip.discard()
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_a_part_that_is_lost_is_not_passed_over(clip, tmp_path, video_format):
+    clip = clip(video_format)
+    write(clip, range(3))
+    first = clip.finish().path
+    write(clip, range(3, 6))
+    clip._finish_part()
+    clip._parts[-1].unlink()
+    with pytest.raises(EncoderError):
+        clip.finish()
+    assert numbers_in(first) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("video_format", "expected"),
+    [
+        ("mp4", [r"h264", r"yuv420p\(tv, bt709, progressive\)", "192x256", "29.97 fps"]),
+        ("webm", [r"vp9", r"yuv420p\(tv, bt709, progressive\)", "192x256", "29.97 fps"]),
+        ("mkv", [r"h264", r"gbrp", "48x64", "29.97 fps"]),
+        ("gif", ["gif", "48x64"]),
+    ],
+)
+def test_the_file_says_what_it_is(clip, video_format, expected):
+    clip = clip(video_format, fps="30000/1001")
+    for part in (range(5), range(5, 10)):
+        write(clip, part, (64, 48))
+        report = probe(clip.finish().path)
+        for pattern in expected:
+            assert re.search(pattern, report), report
+
+
+@pytest.mark.parametrize("fps", [Fraction(30000, 1001), Fraction(2997, 100), Fraction(24), Fraction(1, 2)], ids=str)
+def test_the_frame_rate_in_an_mp4_is_exact(clip, fps):
+    clip = clip("mp4", fps=fps)
+    for part in (range(20), range(20, 30)):
+        write(clip, part)
+        media = ("moov", "trak", "mdia")
+        path = clip.finish().path
+        (units,) = struct.unpack(">I", box(path, *media, "mdhd")[12:16])
+        entries, frames, duration = struct.unpack(">III", box(path, *media, "minf", "stbl", "stts")[4:16])
+        assert (entries, frames, Fraction(units, duration)) == (1, clip.frames, fps)
+
+
+def test_an_mp4_has_one_moov_at_the_front_or_the_end_and_no_fragments(clip):
+    clip = clip("mp4", fps=10)
+    for length in (1, 1, 60):
+        write(clip, range(length))
+        kinds = [kind for kind, _ in boxes(clip.finish().path.read_bytes())]
+        assert kinds.count("moov") == 1
+        assert "moov" in (kinds[-1], *kinds[:2])
+        assert "moof" not in kinds
+
+
+def test_an_mp4_has_a_key_frame_every_two_seconds(clip):
+    clip = clip("mp4", fps=10)
+    write(clip, [0] * 100)
+    stss = box(clip.finish().path, "moov", "trak", "mdia", "minf", "stbl", "stss")
+    assert np.frombuffer(stss[8:], ">u4").tolist() == [1, 21, 41, 61, 81]
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "webm"])
+@pytest.mark.parametrize("settings", [{"scale": 1}, {"scale": 3}], ids=str)
+def test_an_odd_picture_is_padded_by_its_own_last_row_and_column(clip, video_format, settings):
+    clip = clip(video_format, crf=4, **settings)
+    rows, columns = torch.linspace(60, 120, 47)[:, None], torch.linspace(0, 120, 63)[None]
+    clip.write((rows + columns).byte()[None, ..., None].repeat(1, 1, 1, 3))
+    video = clip.finish()
+    assert all(side % 2 == 0 for side in video.size)
+    frame = decode(video.path)[0].astype(int)
+    assert np.abs(frame[-1] - frame[-2]).max() <= 4
+    assert np.abs(frame[:, -1] - frame[:, -2]).max() <= 4
+    assert frame[-1, -1].min() > 200
+
+
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_colours_are_right_to_the_pixel(clip, video_format):
+    clip = clip(video_format)
+    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [200, 30, 120], [128, 128, 128]])
+    clip.write(colours.byte()[torch.arange(48 * 64) % 6].reshape(1, 48, 64, 3))
+    difference = np.abs(recorded(clip)[0].astype(int) - colours[torch.arange(48 * 64) % 6].reshape(48, 64, 3).numpy())
+    assert difference.mean() < 3
+    assert difference.max() < 40
+
+
+def test_a_video_knows_its_size_length_and_place():
+    video = Video(Path("a.mp4"), 60, Fraction(30000, 1001), 48, 64, Encoding())
+    assert video.size == (48, 64)
+    assert video.seconds == pytest.approx(2.002)
+    moved = video.at(Path("b.mp4"))
+    assert (moved.path, moved.frames, moved.size) == (Path("b.mp4"), 60, (48, 64))

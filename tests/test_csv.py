@@ -1,0 +1,220 @@
+"""The CSV logger: names, rows, formats, and what it owes to TorchRL's."""
+
+import csv
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import cloudpickle
+import pytest
+import torch
+import torchrl.record
+from pictures import numbered, numbers_in
+from tensordict import MemoryMappedTensor
+
+from vidrec import CSVLogger, FrameError, SettingError, TagError, VideoRecorder, VidrecWarning
+from vidrec.loggers import csv as vidrec_csv
+
+
+def video_of(*numbers):
+    """A video as TorchRL's recorder gives it, uint8 [1, T, 3, H, W]."""
+    return torch.stack([numbered(number) for number in numbers]).permute(0, 3, 1, 2).unsqueeze(0)
+
+
+def rows(folder="csv_logs/run"):
+    with open(Path(folder, "videos.csv"), newline="") as index:
+        return list(csv.DictReader(index))
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "webm", "gif", "mkv", "pt"])
+@pytest.mark.parametrize("scale", [1, 255], ids=["floats", "uint8"])
+def test_a_plain_tensor_becomes_a_video(video_format, scale):
+    video = video_of(3, 1, 4, 1, 5)
+    logger = CSVLogger("run", video_format=video_format, video_fps=25)
+    published = logger.log_video("eval/video", video if scale == 255 else video / 255, step=7)
+    assert published.path.samefile(f"csv_logs/run/videos/eval/video_7.{video_format}")
+    assert numbers_in(published.path) == [3, 1, 4, 1, 5]
+    [row] = rows()
+    height, width = published.size
+    codec = {"mp4": "libx264", "webm": "libvpx-vp9", "gif": "gif", "mkv": "libx264rgb", "pt": "none"}[video_format]
+    assert row == {
+        "tag": "eval/video",
+        "step": "7",
+        "file": f"videos/eval/video_7.{video_format}",
+        "frames": "5",
+        "fps": "25.0",
+        "height": str(height),
+        "width": str(width),
+        "codec": codec,
+        "seconds": "0.2",
+    }
+
+
+def test_several_videos_in_a_tensor_follow_one_another():
+    tensor = torch.cat([video_of(1, 2), video_of(3, 4)])
+    assert numbers_in(CSVLogger("run").log_video("video", tensor, step=0).path) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("video_format", ["pt", "memmap"])
+def test_tensors_on_disk_are_those_of_torchrl(video_format):
+    video = video_of(1, 2, 3)
+    ours = CSVLogger("ours", video_format=video_format).log_video("video", video, step=0).path
+    torchrl.record.CSVLogger("theirs", video_format=video_format).log_video("video", video, step=0)
+    theirs = Path("csv_logs/theirs/videos") / ours.name
+    if video_format == "pt":
+        assert torch.load(ours).dtype == torch.uint8
+        assert (torch.load(ours) == torch.load(theirs)).all()
+        assert torch.load(ours, mmap=True).shape == torch.load(theirs).shape
+    else:
+        assert ours.read_bytes() == theirs.read_bytes()
+        assert (MemoryMappedTensor.from_filename(ours, torch.uint8, video.shape) == video).all()
+
+
+@pytest.mark.parametrize(
+    "video",
+    [torch.zeros(3, 8, 8), torch.zeros(1, 2, 2, 8, 8), torch.full((1, 2, 3, 8, 8), 2.0), [[1]]],
+    ids=["3-D", "2 channels", "values", "a list"],
+)
+def test_what_is_no_video_is_refused_and_leaves_nothing(video):
+    logger = CSVLogger("run")
+    with pytest.raises(FrameError, match="'video'"):
+        logger.log_video("video", video, step=0)
+    assert list(Path("csv_logs/run/videos").iterdir()) == []
+
+
+def test_an_existing_video_is_never_replaced():
+    first = CSVLogger("run").log_video("video", video_of(1), step=0)
+    again = CSVLogger("run")  # a restarted run
+    with pytest.warns(VidrecWarning, match=r"video_0.mp4 exists and is kept; this video is .*video_0_1.mp4"):
+        second = again.log_video("video", video_of(2), step=0)
+    with pytest.warns(VidrecWarning, match="video_0_2"):
+        again.log_video("video", video_of(3), step=0)
+    assert [numbers_in(path) for path in (first.path, second.path)] == [[1], [2]]
+    assert [(row["step"], row["file"]) for row in rows()] == [
+        ("0", "videos/video_0.mp4"),
+        ("0", "videos/video_0_1.mp4"),
+        ("0", "videos/video_0_2.mp4"),
+    ]
+
+
+def test_a_warning_that_is_an_error_comes_after_the_video_is_published():
+    CSVLogger("run").log_video("video", video_of(1), step=0)
+    recorder = VideoRecorder(CSVLogger("run"), "video")
+    recorder._apply_transform(numbered(2))
+    with pytest.raises(VidrecWarning):  # as the tests' own settings want
+        recorder.dump()
+    assert len(rows()) == 2
+    assert recorder.dump() is None
+    assert numbers_in(Path("csv_logs/run/videos/video_0_1.mp4")) == [2]
+
+
+@pytest.mark.parametrize("lacks", ["links", "one device"])
+def test_other_file_systems_give_the_same_files(lacks, monkeypatch):
+    def no_link(source, target):
+        raise OSError("Operation not permitted")
+
+    if lacks == "links":
+        monkeypatch.setattr(os, "link", no_link)
+    else:
+        shm = Path("/dev/shm")
+        if not shm.is_dir() or shm.stat().st_dev == Path().stat().st_dev:
+            pytest.skip("there is no second file system")
+        source = CSVLogger("vidrec-test", log_dir=str(shm)).log_video("video", video_of(9), step=0)
+        moved = CSVLogger("run").log_video("video", source, step=0)
+        assert not source.path.exists()
+        assert numbers_in(moved.path) == [9]
+        return
+    logger = CSVLogger("run")
+    logger.log_video("video", video_of(1), step=0)
+    with pytest.warns(VidrecWarning, match="exists and is kept"):
+        logger.log_video("video", video_of(2), step=0)
+    assert [numbers_in(Path("csv_logs/run/videos", name)) for name in ("video_0.mp4", "video_0_1.mp4")] == [[1], [2]]
+    assert list(Path("csv_logs/run/videos").glob("*part*")) == []
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a/../../out", "..", "", ".", "a/", "with\0zero"])
+def test_names_that_lead_out_of_the_folder_are_refused(name):
+    logger = CSVLogger("run")
+    for call in (
+        lambda: logger.log_video(name, video_of(1), step=0),
+        lambda: logger.log_scalar(name, 1.0),
+        lambda: logger.experiment.add_text(name, "text"),
+        lambda: CSVLogger(name),
+    ):
+        with pytest.raises(TagError):
+            call()
+    recorder = VideoRecorder(logger, "video")
+    recorder._apply_transform(numbered(1))
+    if name not in ("", "."):
+        with pytest.raises(TagError):
+            recorder.dump(suffix=f"x/../{name}")
+    assert numbers_in(recorder.dump().path) == [1]
+
+
+def test_the_experiment_of_torchrls_documentation_stays_possible():
+    logger = CSVLogger("./dump", video_fps=24)
+    assert logger.log_video("video", video_of(1), step=0).path.samefile("csv_logs/dump/videos/video_0.mp4")
+
+
+def test_steps_count_up_when_none_is_given_and_are_restored():
+    logger = CSVLogger("run")
+    assert [logger.log_video("video", video_of(1)).path.stem for _ in range(2)] == ["video_0", "video_1"]
+    other = CSVLogger("other")
+    other.load_state_dict(logger.state_dict())
+    assert other.log_video("video", video_of(1)).path.stem == "video_2"
+
+
+@pytest.mark.parametrize("pickler", [pickle, cloudpickle])
+def test_it_survives_pickling_after_it_has_logged_scalars(pickler):
+    logger = CSVLogger("run")
+    logger.log_scalar("loss/train", 1.0, step=0)
+    other = pickle.loads(pickler.dumps(logger))
+    other.log_scalar("loss/train", 2.0, step=1)
+    logger.log_scalar("loss/train", 3.0, step=2)
+    logger.log_hparams({"lr": 1e-3})
+    assert Path("csv_logs/run/scalars/loss/train.csv").read_text() == "0,1.0\n1,2.0\n2,3.0\n"
+    assert Path("csv_logs/run/texts/hparams0.txt").read_text() == "lr: 0.001"
+    assert other.log_video("video", video_of(1), step=0).frames == 1
+
+
+def test_it_is_torchrls_logger_with_torchrls_folders():
+    logger = CSVLogger("run", log_dir=Path("logs"))
+    assert isinstance(logger, torchrl.record.CSVLogger)
+    assert logger.experiment.log_dir == os.path.join("logs", "run")
+    assert sorted(path.name for path in Path("logs/run").iterdir()) == ["scalars", "texts", "videos"]
+    with pytest.raises(SettingError, match="unknown video_format 'avi'"):
+        CSVLogger("run", video_format="avi")
+    with pytest.raises(SettingError, match="fps='fast'"):
+        CSVLogger("run", video_fps="fast")
+
+
+def test_the_working_directory_may_change_while_a_clip_is_open(tmp_path, monkeypatch):
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    recorder._apply_transform(numbered(2))
+    assert recorder.dump().path == tmp_path / "csv_logs/run/videos/video_0.mp4"
+    assert len(rows(tmp_path / "csv_logs/run")) == 1
+
+
+def test_two_processes_lose_no_row_and_no_video():
+    script = """
+import sys, warnings, torch
+from vidrec import CSVLogger
+warnings.simplefilter("ignore")
+logger = CSVLogger("run", video_format="pt")
+for _ in range(40):
+    logger.log_video("video", torch.zeros(1, 1, 3, 8, 8), step=0)
+"""
+    running = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
+    assert [process.wait() for process in running] == [0, 0]
+    files = {row["file"] for row in rows()}
+    assert len(files) == len(rows()) == 80
+    assert {f"videos/{path.name}" for path in Path("csv_logs/run/videos").iterdir()} == files
+
+
+def test_columns_are_the_documented_ones():
+    assert vidrec_csv.COLUMNS == ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")

@@ -1,0 +1,30 @@
+"""What the documentation says is run."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from conftest import require
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("module", ["frames", "encoding", "recorder"])
+def test_the_examples_in_the_docstrings_hold(module):
+    require("ale_py")
+    result = doctest.testmod(importlib.import_module(f"vidrec.{module}"))
+    assert result.attempted
+    assert not result.failed
+
+
+def test_each_difference_names_a_test_that_exists():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs/differences.md").read_text()))
+    defined = {
+        name
+        for path in (ROOT / "tests").glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.M)
+    }
+    assert len(named) > 20
+    assert named <= defined

@@ -1,0 +1,91 @@
+"""Real environments, and the examples: recorded, decoded, and compared with what the environment showed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchrl.record
+from conftest import missing, require
+from pictures import decode, probe
+from torchrl.envs import GymEnv, TransformedEnv
+
+from vidrec import CSVLogger, VideoRecorder
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def psnr(one, other):
+    """Peak signal-to-noise ratio in dB of uint8 arrays, https://en.wikipedia.org/wiki/Peak_signal-to-noise_ratio."""
+    error = np.mean((np.asarray(one, np.float64) - np.asarray(other, np.float64)) ** 2)
+    return 10 * np.log10(255**2 / error)
+
+
+def test_mspacman_at_the_defaults_is_seen_in_its_colours():
+    require("ale_py")
+    env = TransformedEnv(GymEnv("ALE/MsPacman-v5", from_pixels=True), VideoRecorder(CSVLogger("run"), "video"))
+    env.set_seed(0)
+    rollout = env.rollout(300)
+    video = env.transform.dump()
+    # of the reset picture and the 300 that follow, every other one, the second first
+    observed = torch.cat([rollout["pixels"][:1], rollout["next", "pixels"]])[1::2].numpy()
+    decoded = decode(video.path)
+    assert decoded.shape == (150, 420, 320, 3)
+    enlarged = observed.repeat(2, axis=1).repeat(2, axis=2)
+    assert psnr(enlarged, decoded) > 40
+    assert all(psnr(one, other) > 35 for one, other in zip(enlarged, decoded, strict=True))  # no frame out of order
+    assert "h264" in probe(video.path)
+    assert "yuv420p(tv, bt709" in probe(video.path)
+    env.close()
+
+
+@pytest.mark.parametrize("name", ["ALE/Pong-v5", "CartPole-v1"])
+@pytest.mark.parametrize("video_format", ["mkv", "pt"])
+def test_a_gymnasium_env_is_recorded_pixel_by_pixel(name, video_format):
+    require("ale_py", "pygame")
+    recorder = VideoRecorder(CSVLogger("run", video_format=video_format), "video", skip=1)
+    env = TransformedEnv(GymEnv(name, from_pixels=True), recorder)
+    rollout = env.rollout(30, break_when_any_done=False)
+    video = recorder.dump()
+    pictures = list(video.pictures())
+    assert len(pictures) == video.frames >= 31
+    assert (pictures[0] == rollout["pixels"][0]).all()
+    if video.frames == 31:  # no episode ended, with a reset picture of its own
+        assert (torch.stack(pictures[1:]) == rollout["next", "pixels"]).all()
+    env.close()
+
+
+@pytest.mark.parametrize("example", ["atari", "cheetah", "grid"])
+def test_the_example_runs_and_leaves_its_video(example):
+    if example == "cheetah":
+        require("dm_control")
+        if "MUJOCO_GL" not in os.environ and "DISPLAY" not in os.environ:
+            missing("no OpenGL: set MUJOCO_GL=egl or osmesa")
+    require("ale_py", "pygame")
+    script = EXAMPLES / f"{example}.py"
+    assert len(script.read_text().splitlines()) < 40
+    subprocess.run([sys.executable, script], check=True, capture_output=True)
+    expected = {
+        "atari": ("videos/atari/videos/mspacman_0.mp4", 301),
+        "cheetah": ("cheetah_videos/cheetah/videos/run_video_0.mp4", 50),
+        "grid": ("videos/grid/videos/cartpole_0.mp4", None),
+    }
+    path, frames = expected[example]
+    decoded = decode(Path(path))
+    assert frames is None or len(decoded) == frames
+    assert len(decoded) >= 50
+    assert decoded.std(axis=(1, 2, 3)).min() > 1  # pictures, not one colour
+
+
+def test_torchrls_own_recorder_writes_through_our_logger():
+    recorder = torchrl.record.VideoRecorder(CSVLogger("run"), "video", fps=25)
+
+    picture = torch.zeros(64, 64, 3, dtype=torch.uint8)
+    for shade in range(0, 250, 10):
+        recorder._apply_transform(picture + shade)
+    recorder.dump()
+    decoded = decode(Path("csv_logs/run/videos/video_0.mp4"))
+    assert abs(decoded[:, 0, 0, 0].astype(int) - range(0, 250, 10)).max() <= 2
