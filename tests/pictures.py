@@ -15,7 +15,9 @@ BITS = (3, 4)
 
 def numbered(number: int, size: tuple[int, int] = (48, 64)) -> Tensor:
     """Return a picture, uint8 [H, W, 3], that shows `number`, 0 to 4095."""
-    rows, columns = ((2 * torch.arange(side) + 1) * blocks // (2 * side) for side, blocks in zip(size, BITS, strict=True))
+    rows, columns = (
+        (2 * torch.arange(side) + 1) * blocks // (2 * side) for side, blocks in zip(size, BITS, strict=True)
+    )
     bit = rows[:, None] * BITS[1] + columns[None, :]
     return ((number >> bit & 1) * 255).to(torch.uint8)[..., None].expand(-1, -1, 3).contiguous()
 

@@ -53,11 +53,9 @@ def recorded(clip):
 
 
 def numbers_of(video):
-    return (
-        [read_number(picture) for picture in video.pictures()]
-        if video.path.suffix == ".memmap"
-        else numbers_in(video.path)
-    )
+    if video.path.suffix == ".memmap":
+        return [read_number(picture) for picture in video.pictures()]
+    return numbers_in(video.path)
 
 
 def files(folder):
@@ -131,10 +129,10 @@ def test_lossless_formats_keep_every_pixel(clip, video_format, size):
     assert np.array_equal(recorded(clip), pictures)
 
 
-def test_a_gif_is_exact_up_to_255_colours(clip):
+def test_a_gif_of_up_to_255_colours_is_at_most_one_level_off(clip):
     clip, pictures = clip("gif"), noise(5, 15, 17)
     clip.write(pictures)
-    assert np.array_equal(decode(clip.finish().path), pictures)
+    assert np.abs(decode(clip.finish().path).astype(int) - pictures.numpy()).max() <= 1
 
 
 def test_a_pt_file_is_the_tensor_that_torchrl_writes(clip):
@@ -184,14 +182,13 @@ def test_another_size_is_refused_and_the_clip_as_it_was(clip, video_format):
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (3, 4), (1, 8), (9, 1), (300, 7)], ids=str)
 @pytest.mark.parametrize("video_format", ENCODED)
 def test_pictures_come_back_in_the_size_that_was_recorded(clip, video_format, size, settings):
-    clip = clip(video_format, **settings)
+    clip = clip(video_format, **settings, crf=None if video_format == "gif" else 1)
     ramp = torch.linspace(16, 240, size[0] * size[1]).reshape(1, *size, 1).expand(-1, -1, -1, 3).byte()
     pictures = torch.cat([ramp, 255 - ramp]).contiguous()
     clip.write(pictures)
     back = recorded(clip)
     assert back.shape == tuple(pictures.shape)
-    difference = np.abs(back.astype(int) - pictures.numpy())
-    assert difference.mean() < 4
+    assert np.abs(back.astype(int) - pictures.numpy()).max() < 10
     write(clip, [1], size)
     assert len(recorded(clip)) == clip.frames == 3
 
@@ -241,9 +238,10 @@ def test_an_interrupt_costs_at_most_the_picture_it_cuts_into(clip, monkeypatch, 
         raise KeyboardInterrupt
 
     write(clip, range(3))
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Encoder, "write", interrupted)
-        write(clip, [3])
+        with pytest.raises(KeyboardInterrupt):
+            write(clip, [3])
     write(clip, range(4, 9))
     video = clip.finish()
     kept = [3] if handed_over == 48 * 64 * 3 else []
@@ -277,13 +275,13 @@ def test_a_clip_on_a_full_disk_can_be_discarded(clip, tmp_path, video_format):
 
 
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_a_part_that_is_lost_is_not_passed_over(clip, tmp_path, video_format):
+def test_a_part_that_was_damaged_is_not_passed_over(clip, tmp_path, video_format):
     clip = clip(video_format)
     write(clip, range(3))
     first = clip.finish().path
     write(clip, range(3, 6))
     clip._finish_part()
-    clip._parts[-1].unlink()
+    clip._parts[-1].write_bytes(b"")
     with pytest.raises(EncoderError):
         clip.finish()
     assert numbers_in(first) == [0, 1, 2]
@@ -352,12 +350,11 @@ def test_an_odd_picture_is_padded_by_its_own_last_row_and_column(clip, video_for
 
 @pytest.mark.parametrize("video_format", ENCODED)
 def test_colours_are_right_to_the_pixel(clip, video_format):
-    clip = clip(video_format)
+    clip = clip(video_format, crf=None if video_format == "gif" else 1)
     colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [200, 30, 120], [128, 128, 128]])
-    clip.write(colours.byte()[torch.arange(48 * 64) % 6].reshape(1, 48, 64, 3))
-    difference = np.abs(recorded(clip)[0].astype(int) - colours[torch.arange(48 * 64) % 6].reshape(48, 64, 3).numpy())
-    assert difference.mean() < 3
-    assert difference.max() < 40
+    picture = colours[torch.arange(48 * 64) % 6].reshape(48, 64, 3)
+    clip.write(picture[None].byte())
+    assert np.abs(recorded(clip)[0].astype(int) - picture.numpy()).max() < 10
 
 
 def test_a_video_knows_its_size_length_and_place():

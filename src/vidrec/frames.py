@@ -1,6 +1,7 @@
 """Pictures out of whatever an environment returns: pure functions on tensors, no state.
 
-A picture is uint8 ``[H, W, 3]``; every function here works on a batch of them, ``[N, H, W, C]``.
+A picture is uint8 ``[H, W, 3]``; every function here works on a batch of them, ``[N, H, W, C]``. Arithmetic is numpy's,
+on one core: torch's splits a picture among all, and waits for those that the training keeps busy.
 
 The layout rule
 ---------------
@@ -93,7 +94,7 @@ def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = No
 
 
 def to_rgb(x: Tensor, *, name: str = "picture") -> Tensor:
-    """Return pictures ``[N, H, W, C]`` of any dtype as uint8 ``[N, H, W, 3]`` on the same device.
+    """Return pictures ``[N, H, W, C]`` of any dtype, on any device, as uint8 ``[N, H, W, 3]`` in main memory.
 
     uint8 stays as it is. bool becomes 0 and 255, other integers are clamped to 0..255, floats in [0, 1] are scaled
     by 255 and rounded (to even). Grey is repeated, RGBA is composed on black. What needs no change is not copied.
@@ -101,13 +102,13 @@ def to_rgb(x: Tensor, *, name: str = "picture") -> Tensor:
     Raises:
         FrameError: floats outside of [0, 1] by more than half a grey level, NaN, complex numbers.
     """
-    x = _to_uint8(x, name)
-    if x.shape[-1] == 1:
-        return x.expand(*x.shape[:-1], 3)
-    if x.shape[-1] == 4:
-        rgb, alpha = x[..., :3].int(), x[..., 3:].int()
-        return ((rgb * alpha + 127) // 255).to(torch.uint8)
-    return x
+    pixels = _to_uint8(x, name)
+    if pixels.shape[-1] == 1:
+        return torch.from_numpy(pixels).expand(*pixels.shape[:-1], 3)
+    if pixels.shape[-1] == 4:
+        rgb, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:]
+        pixels = ((rgb * alpha + 127) // 255).astype(np.uint8)
+    return torch.from_numpy(pixels)
 
 
 def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "picture") -> Tensor:
@@ -129,11 +130,11 @@ def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "picture"
 
 
 def grid(x: Tensor) -> Tensor:
-    """Tile pictures ``[N, H, W, C]`` into one, ``[1, rows * H, columns * W, C]``, of ``ceil(sqrt(N))`` columns.
+    """Tile uint8 pictures ``[N, H, W, 3]`` into one, ``[1, rows * H, columns * W, 3]``, of ``ceil(sqrt(N))`` columns.
 
     Row by row, unused cells black. A single picture is returned as it is.
 
-    >>> grid(torch.zeros(5, 48, 64, 3)).shape
+    >>> grid(torch.zeros(5, 48, 64, 3, dtype=torch.uint8)).shape
     torch.Size([1, 96, 192, 3])
     """
     n, height, width, channels = x.shape
@@ -141,14 +142,14 @@ def grid(x: Tensor) -> Tensor:
         return x
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
-    canvas = x.new_zeros(rows, height, columns, width, channels)
-    for i in range(n):
-        canvas[i // columns, :, i % columns] = x[i]
-    return canvas.view(1, rows * height, columns * width, channels)
+    canvas = np.zeros((rows, height, columns, width, channels), np.uint8)
+    for i, picture in enumerate(x.numpy()):
+        canvas[i // columns, :, i % columns] = picture
+    return torch.from_numpy(canvas).view(1, rows * height, columns * width, channels)
 
 
 def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
-    """Join batches ``[N, Hi, Wi, 3]`` from left to right, the lower ones padded with black at the bottom.
+    """Join uint8 batches ``[N, Hi, Wi, 3]`` from left to right, the lower ones padded with black at the bottom.
 
     Raises:
         FrameError: the batches differ in N.
@@ -162,24 +163,23 @@ def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
                 f"{names[0]} has {len(first)} pictures and {name} has {len(x)}; to share one video they need as many"
             )
     height = max(x.shape[1] for x in batches)
-    canvas = first.new_zeros(len(first), height, sum(x.shape[2] for x in batches), 3)
+    canvas = np.zeros((len(first), height, sum(x.shape[2] for x in batches), 3), np.uint8)
     left = 0
     for x in batches:
-        canvas[:, : x.shape[1], left : left + x.shape[2]] = x
+        canvas[:, : x.shape[1], left : left + x.shape[2]] = x.numpy()
         left += x.shape[2]
-    return canvas
+    return torch.from_numpy(canvas)
 
 
-def to_host(x: Tensor) -> Tensor:
-    """Return uint8 pictures ``[N, H, W, 3]`` contiguous in main memory, the same object if they already are."""
-    x = x.cpu()
+def contiguous(x: Tensor) -> Tensor:
+    """Return uint8 pictures ``[N, H, W, 3]`` contiguous, the same object if they already are."""
     if x.is_contiguous():
         return x
-    # a plane at a time: a third of the time that a permuted copy takes
-    out = torch.empty(x.shape, dtype=x.dtype)
+    # a plane at a time takes a third of the time of a permuted copy
+    source, target = x.numpy(), np.empty(x.shape, np.uint8)
     for channel in range(x.shape[-1]):
-        out[..., channel] = x[..., channel]
-    return out
+        target[..., channel] = source[..., channel]
+    return torch.from_numpy(target)
 
 
 def _as_tensor(data: Any, name: str) -> Tensor:
@@ -227,23 +227,31 @@ def _picture_axes(x: Tensor, layout: str | None, batch_dims: int | None, name: s
     return (-2, -1, -3) if first else (-3, -2, -1)
 
 
-def _to_uint8(x: Tensor, name: str) -> Tensor:
+def _to_uint8(x: Tensor, name: str) -> "np.ndarray[Any, Any]":
     described = f"{name} of shape {tuple(x.shape)} (N, H, W, C) and dtype {x.dtype}"
-    if x.dtype == torch.uint8:
-        return x
-    if x.dtype == torch.bool:
-        return x.to(torch.uint8) * 255
     if x.dtype.is_complex:
         raise FrameError(f"{described} is complex; expected uint8, or floats in [0, 1]")
-    if x.dtype.is_floating_point:
-        x = x if x.dtype == torch.float64 else x.float()
-        low, high = (value.item() for value in torch.aminmax(x))
+    if x.dtype.is_floating_point and x.dtype != torch.float64:
+        x = x.float()  # numpy has no bfloat16
+    pixels = x.cpu().numpy()
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == bool:
+        return pixels.astype(np.uint8) * 255
+    if pixels.dtype.kind == "f":
+        low, high = pixels.min(), pixels.max()
         if not (low >= -HALF_LEVEL and high <= 1 + HALF_LEVEL):
             raise FrameError(
                 f"{described} has values from {low:g} to {high:g}; expected floats in [0, 1] (divide by 255, undo the "
                 "normalisation, or record before it), or uint8"
             )
-        return (x * 255).round().clamp(0, 255).to(torch.uint8)
-    if x.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch has no clamp for these
-        return torch.from_numpy(np.minimum(x.cpu().numpy(), 255).astype(np.uint8)).to(x.device)
-    return x.clamp(0, 255).to(torch.uint8)
+        levels = pixels * 255
+        np.rint(levels, out=levels)
+        if low < 0 or high > 1:
+            np.clip(levels, 0, 255, out=levels)
+        return levels.astype(np.uint8)
+    if pixels.dtype.kind == "i":
+        pixels = np.maximum(pixels, 0)
+    if np.iinfo(pixels.dtype).max > 255:
+        pixels = np.minimum(pixels, 255)
+    return pixels.astype(np.uint8)

@@ -14,7 +14,7 @@ from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
 from vidrec.clip import TensorClip, Video
 from vidrec.errors import SettingError
-from vidrec.frames import arrange, center_crop, check_layout, grid, side_by_side, to_host, to_rgb
+from vidrec.frames import arrange, center_crop, check_layout, contiguous, grid, side_by_side, to_rgb
 from vidrec.recording import Recording
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
@@ -131,7 +131,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     @obs.setter
     def obs(self, value: Sequence[Tensor]) -> None:
-        pictures = [to_host(to_rgb(arrange(picture, layout="CHW"))) for picture in value]
+        pictures = [contiguous(to_rgb(arrange(picture, layout="CHW"))) for picture in value]
         self._recording.discard()
         for picture in pictures:
             self._recording.add(picture)
@@ -258,7 +258,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             batches[i] = to_rgb(batches[i], name=name)
             if self.make_grid:
                 batches[i] = grid(batches[i])
-        recording.add(to_host(side_by_side(batches, names=names)))
+        recording.add(contiguous(side_by_side(batches, names=names)))
 
     def _entries(self, tensordict: TensorDictBase) -> Iterator[tuple[str, Any, int | None]]:
         for key in self.in_keys:

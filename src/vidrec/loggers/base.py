@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vidrec.clip import Clip, TensorClip, Video
 from vidrec.errors import FrameError
-from vidrec.frames import arrange, to_host, to_rgb
+from vidrec.frames import arrange, contiguous, to_rgb
 
 
 @runtime_checkable
@@ -58,4 +58,4 @@ def write_tensor(clip: Clip, video: Tensor, name: str) -> None:
         raise FrameError(f"the video {name!r} is of {came}; expected a tensor [N, T, C, H, W]")
     for frame, pictures in enumerate(video.flatten(0, 1)):
         what = f"frame {frame} of {name!r}"
-        clip.write(to_host(to_rgb(arrange(pictures, layout="CHW", name=what), name=what)))
+        clip.write(contiguous(to_rgb(arrange(pictures, layout="CHW", name=what), name=what)))
