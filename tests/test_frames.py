@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidrec.errors import FrameError, SettingError
-from vidrec.frames import arrange, center_crop, check_layout, grid, side_by_side, contiguous, to_rgb
+from vidrec.frames import arrange, center_crop, check_layout, contiguous, grid, side_by_side, to_rgb
 
 quick = settings(deadline=None, max_examples=40, database=None)
 sides = st.integers(5, 12)

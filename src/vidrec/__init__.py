@@ -1,10 +1,10 @@
 """vidrec: videos of TorchRL environments and datasets, made while they run. A drop-in for `torchrl.record`."""
 
-from vidrec.clip import Video
 from vidrec.encoding import Encoding
 from vidrec.errors import EncoderError, FrameError, SettingError, TagError, VidrecError, VidrecWarning
 from vidrec.loggers.csv import CSVLogger
 from vidrec.recorder import PixelRenderTransform, TensorDictRecorder, VideoRecorder
+from vidrec.video import Video
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""Clip, the video being recorded, and Video, the finished one.
+"""Clip, the video being recorded.
 
 A clip is one of
 
@@ -8,18 +8,10 @@ A clip is one of
     TensorClip    into a tensor in memory           loggers that know only tensors
 """
 
-import io
-import math
-import pickle
 import secrets
-import sys
-import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,56 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidrec import torch_file
+from vidrec.encoder import Encoder
 from vidrec.encoding import Encoding
 from vidrec.errors import EncoderError, FrameError
-from vidrec.ffmpeg import Encoder, find_ffmpeg, join, read_pictures
+from vidrec.ffmpeg import find_ffmpeg, join
+from vidrec.video import Video
 
 MARK = ".part-"
 """What the name of an unfinished file holds and that of a finished one does not."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """A finished video.
-
-    Attributes:
-        path: where the file is.
-        frames: how many frames it has.
-        fps: frames per second.
-        height: of the frames in the file, in pixels; enlarged ones if the encoding enlarged them.
-        width: the same.
-        encoding: how it was encoded.
-    """
-
-    path: Path
-    frames: int
-    fps: Fraction
-    height: int
-    width: int
-    encoding: Encoding
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of the frames in the file, in pixels."""
-        return self.height, self.width
-
-    @property
-    def seconds(self) -> float:
-        """How long it plays."""
-        return float(self.frames / self.fps)
-
-    def at(self, path: Path) -> "Video":
-        """Return the same video, found at `path`."""
-        return replace(self, path=path)
-
-    def pictures(self) -> Iterator[Tensor]:
-        """Read the file back: yield each frame, uint8 ``[H, W, 3]``."""
-        if self.encoding.format.encoded:
-            yield from (torch.from_numpy(picture.copy()) for picture in read_pictures(self.path, self.frames))
-        else:
-            offset = PtClip.HEAD_BYTES if self.encoding.video_format == "pt" else 0
-            data = np.memmap(self.path, np.uint8, "r", offset, (self.frames, 3, *self.size))
-            yield from (torch.from_numpy(picture.copy()).permute(1, 2, 0) for picture in data)
 
 
 class Clip(ABC):
@@ -250,8 +201,7 @@ class EncodedClip(FileClip):
     def pictures(self) -> Iterator[Tensor]:
         if self._size is None:
             return
-        (height, width), video = self._size, self.finish()
-        factor = video.height // height
+        (height, width), factor, video = self._size, self.encoding.factor(self._size), self.finish()
         middle = factor // 2  # of the pixels that one was enlarged to
         for picture in video.pictures():
             yield picture[middle::factor, middle::factor][:height, :width]
@@ -288,10 +238,11 @@ class MemmapClip(FileClip):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch(exist_ok=False)
                 self._size = (picture.shape[0], picture.shape[1])
-            self._file = self._file or path.open("r+b")
+            self._file = self._file or path.open("r+b", buffering=0)
             self._file.seek(self._end)
-            self._file.write(planes.data)
-            self._file.flush()  # a picture belongs to the file, whatever becomes of this process
+            rest = memoryview(planes.data).cast("B")
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise EncoderError(f"writing to {path}, which holds {self.frames} frames, failed: {error}") from error
         self._wrote(planes)
@@ -326,12 +277,10 @@ class MemmapClip(FileClip):
 class PtClip(MemmapClip):
     """The same in a file that ``torch.load`` reads as a uint8 tensor ``[1, T, 3, H, W]``.
 
-    Such a file is a ZIP archive without compression: the bytes of the tensor, and a pickle that describes it. The bytes
-    come first, as the pictures come; what stands around them is written by `finish`, and over it if more come.
+    What stands around the pictures is written by `finish`, and over it if more come.
     """
 
-    HEAD_BYTES = 64  # the ZIP header of an entry of this name, with room for sizes beyond 4 GB; torch aligns to 64 too
-    ENTRY = "archive/data/0"
+    HEAD_BYTES = torch_file.HEAD_BYTES
 
     def __init__(self, stem: Path, encoding: Encoding) -> None:
         super().__init__(stem, encoding)
@@ -342,18 +291,7 @@ class PtClip(MemmapClip):
 
     def _complete(self, file: BinaryIO) -> None:
         assert self._size is not None
-        entry = zipfile.ZipInfo(self.ENTRY)
-        entry.file_size = entry.compress_size = self._end - self.HEAD_BYTES
-        entry.CRC, entry.header_offset = self._crc, 0
-        head = entry.FileHeader(zip64=True)
-        assert len(head) == self.HEAD_BYTES
-        file.write(head)
-        file.seek(self._end)
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.filelist.append(entry)
-            archive.writestr("archive/data.pkl", _describe_tensor((1, self.frames, 3, *self._size)))
-            archive.writestr("archive/byteorder", sys.byteorder)
-            archive.writestr("archive/version", "3\n")
+        torch_file.complete(file, (1, self.frames, 3, *self._size), self._crc)
 
 
 CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
@@ -363,25 +301,3 @@ CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
 def open_clip(stem: Path, encoding: Encoding) -> FileClip:
     """Return the kind of clip that writes `encoding`; it opens nothing before its first picture."""
     return CLIPS.get(encoding.video_format, EncodedClip)(stem, encoding)
-
-
-def _describe_tensor(shape: tuple[int, ...]) -> bytes:
-    """Return the pickle by which ``torch.load`` makes entry 0 of the archive a contiguous uint8 tensor."""
-
-    class Storage:
-        pass
-
-    class Description:
-        def __reduce__(self) -> tuple[Any, ...]:
-            strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-            return torch._utils._rebuild_tensor_v2, (Storage(), 0, shape, tuple(strides), False, OrderedDict())
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj: Any) -> Any:
-            if isinstance(obj, Storage):
-                return "storage", torch.ByteStorage, "0", "cpu", math.prod(shape)
-            return None
-
-    data = io.BytesIO()
-    Pickler(data, protocol=2).dump(Description())
-    return data.getvalue()

@@ -44,6 +44,9 @@ FORMATS: Mapping[str, Format] = {
 ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
     "libx264": ("-bf", "0"),
     "libx264rgb": ("-bf", "0"),
+    # Each frame with a palette of its own, so that files can be joined. Without transdiff, which compares pixels by their
+    # place in the palette, and so takes some that changed with it for unchanged ones.
+    "gif": ("-global_palette", "0", "-gifflags", "+offsetting-transdiff"),
     "libvpx-vp9": ("-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1", "-lag-in-frames", "0", "-b:v", "0"),
 }
 PRESETS: Mapping[str, str] = {"libx264": "veryfast", "libx264rgb": "veryfast"}
@@ -57,9 +60,10 @@ ENLARGE_TO = 256
 MAX_SCALE = 4
 MAX_SCALE_GIVEN = 16
 MAX_THREADS = 4
+MAX_FPS = 1000
 GIF_MAX_FPS = 100
 GIF_PALETTE = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none"
-"""A palette for each frame, so that nothing of the clip has to be held back: exact up to 255 colours a frame."""
+"""A palette for each frame, so that nothing of the clip is held back: up to 255 colours are exact, but for rounding."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,14 @@ class Encoding:
     def __post_init__(self) -> None:
         if self.video_format not in FORMATS:
             raise SettingError(f"unknown video_format {self.video_format!r}; expected one of {', '.join(FORMATS)}")
+        if not 0 < self.fps <= MAX_FPS:
+            raise SettingError(f"fps={self.fps} must be above 0 and at most {MAX_FPS}")
+        if not isinstance(self.crf, int | float | None):
+            raise SettingError(f"crf={self.crf!r} must be a number")
         if self.video_format == "gif" and self.fps > GIF_MAX_FPS:
-            raise SettingError(f"fps={self.fps} is beyond GIF, which counts in hundredths of a second: at most 100")
+            raise SettingError(
+                f"fps={self.fps} is beyond GIF, which counts in hundredths of a second: at most {GIF_MAX_FPS}"
+            )
         given = {name for name in SETTINGS if getattr(self, name) not in (None, {})}
         if given and not self.format.encoded:
             raise SettingError(
@@ -150,7 +160,7 @@ class Encoding:
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) in the file of pictures of this (height, width): enlarged, and even if need be."""
-        factor, even = self._factor(size), 2 if self._subsampled else 1
+        factor, even = self.factor(size), 2 if self._subsampled else 1
         height, width = (math.ceil(side * factor / even) * even for side in size)
         return height, width
 
@@ -179,7 +189,8 @@ class Encoding:
         """Whether the pixel format stores colours at half the resolution."""
         return any(mark in self._pixel_format for mark in ("420", "422", "411", "410", "nv12", "nv21", "p010"))
 
-    def _factor(self, size: tuple[int, int]) -> int:
+    def factor(self, size: tuple[int, int]) -> int:
+        """Return by how much pictures of this (height, width) are enlarged."""
         if self.scale is not None:
             return self.scale
         if not self._subsampled:
@@ -187,7 +198,7 @@ class Encoding:
         return min(MAX_SCALE, max(1, math.ceil(ENLARGE_TO / min(size))))
 
     def _filters(self, size: tuple[int, int]) -> str:
-        factor = self._factor(size)
+        factor = self.factor(size)
         enlarged = (size[0] * factor, size[1] * factor)
         height, width = self.file_size(size)
         filters = []
@@ -215,7 +226,8 @@ SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
 @cache
 def _try_out(encoding: Encoding) -> None:
     """Encode a few tiny pictures, so that FFmpeg's own refusal comes before the rollout."""
-    check_options(encoding.codec, [name.partition(":")[0] for name in encoding.options])
+    given = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
+    check_options(encoding.codec, [*given, *(name.partition(":")[0] for name in encoding.options)])
     source = ["-f", "lavfi", "-i", "color=black:size=64x64:duration=0.1:rate=30,format=rgb24"]
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
         target = f"file:{folder}/probe.{encoding.format.extension}"
@@ -228,17 +240,16 @@ def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are not None, those that TorchRL keeps in ``options`` beside the others."""
     flat = {name: value for name, value in settings.items() if value is not None}
     options = dict(flat.pop("options", {}))
-    for name in ("crf", "preset", "pixel_format"):
-        if name in options:
-            value = options.pop(name)
-            if name in flat and str(flat[name]) != str(value):
-                raise SettingError(f"{name} is given twice, as {flat[name]!r} and in options as {value!r}")
-            flat[name] = value
-    if "crf" in flat:
+    for name, kind in (("crf", float), ("preset", str), ("pixel_format", str)):
+        given = [place.pop(name) for place in (flat, options) if name in place]
         try:
-            flat["crf"] = float(flat["crf"])
+            values = [kind(value) for value in given]
         except (TypeError, ValueError):
-            raise SettingError(f"crf={flat['crf']!r} must be a number") from None
+            raise SettingError(f"{name}={given[-1]!r} must be a number") from None
+        if len(set(values)) > 1:
+            raise SettingError(f"{name} is given twice, as {given[0]!r} and in options as {given[1]!r}")
+        if values:
+            flat[name] = values[0]
     if options:
         flat["options"] = {str(name): str(value) for name, value in options.items()}
     return flat
@@ -249,6 +260,6 @@ def _fraction(fps: Any) -> Fraction:
         fraction = Fraction(fps if isinstance(fps, str | int | Fraction) else float(fps)).limit_denominator(1001)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         fraction = Fraction(0)
-    if not 0 < fraction <= 1000:
-        raise SettingError(f"fps={fps!r} must be a number of frames per second, above 0 and at most 1000")
+    if not 0 < fraction <= MAX_FPS:
+        raise SettingError(f"fps={fps!r} must be a number of frames per second, above 0 and at most {MAX_FPS}")
     return fraction

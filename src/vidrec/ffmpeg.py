@@ -1,20 +1,9 @@
-"""FFmpeg as a child process: start, write, finish, fail; the only file that knows pipes.
+"""FFmpeg for whole files: find it, ask it, read a video back, join several. For a video in the making see `encoder`."""
 
-FFmpeg is the queue and the thread. It runs beside the training, reads ahead by itself while it encodes, and finishes
-the file when its input ends, for whatever reason it ends: also when this process is killed.
-"""
-
-import contextlib
-import os
 import re
-import select
 import subprocess
-import sys
 import tempfile
-import time
-import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,18 +11,6 @@ from typing import Any
 import numpy as np
 
 from vidrec.errors import EncoderError, SettingError
-
-READ_AHEAD_BYTES = 64 * 2**20
-"""How much of one clip FFmpeg may hold before it has encoded it."""
-
-READ_AHEAD_FRAMES = 64
-"""And how many frames, so that small pictures do not pile up either: `finish` waits for these at the most."""
-
-TIMEOUT_S = 30.0
-"""How long FFmpeg may take no input and write no output before it counts as stuck."""
-
-PIPE_BYTES = 2**20
-"""The size asked for the pipe: a whole frame fits, so that a write returns at once. Linux allows this much."""
 
 
 @cache
@@ -46,14 +23,8 @@ def find_ffmpeg() -> str:
 
 def run(args: Sequence[str]) -> tuple[int, str]:
     """Run FFmpeg with `args` to its end; return its exit code and its own words."""
-    done = subprocess.run(
-        [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", *args],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    return done.returncode, done.stderr.decode(errors="replace").strip()
+    done = _run(["-nostdin", "-loglevel", "error", *args])
+    return done.returncode, done.stderr.strip()
 
 
 def check_options(codec: str, names: Iterable[str]) -> None:
@@ -70,167 +41,22 @@ def check_options(codec: str, names: Iterable[str]) -> None:
 
 @cache
 def _help(topic: str) -> str:
-    return subprocess.run(
-        [find_ffmpeg(), "-hide_banner", "-h", topic], stdin=subprocess.DEVNULL, capture_output=True, text=True
-    ).stdout
+    return _run(["-h", topic]).stdout
 
 
-class Encoder:
-    """One FFmpeg process that encodes one file, as pictures are written to it.
-
-    Whoever makes it calls `finish`. In a forked child it is closed before anything else runs there, so that neither
-    side waits for the other.
-
-    Args:
-        path: the file to write, in an existing folder; an existing file is an error.
-        size: (height, width) of the pictures, in pixels.
-        fps: frames per second.
-        output_args: FFmpeg's arguments between its input and the name of the file.
-        timeout_s: how long FFmpeg may neither take input nor write output before it counts as stuck.
-
-    Raises:
-        EncoderError: FFmpeg cannot be started.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        size: tuple[int, int],
-        fps: Fraction,
-        output_args: Sequence[str],
-        *,
-        timeout_s: float = TIMEOUT_S,
-    ) -> None:
-        self.path, self.timeout_s = path, timeout_s
-        height, width = size
-        ahead = max(1, min(READ_AHEAD_FRAMES, READ_AHEAD_BYTES // (height * width * 3)))
-        command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-n", "-loglevel", "error"]
-        command += ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}"]
-        command += ["-framerate", str(fps), "-thread_queue_size", str(ahead), "-i", "pipe:0"]
-        command += [*output_args, f"file:{path}"]
-        # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. Both reports go to a
-        # file: a pipe that nobody drains would fill and block.
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115
-        self._progress = tempfile.TemporaryFile()  # noqa: SIM115
-        count = self._progress.fileno()
-        command[1:1] = ["-nostats", "-stats_period", "3600", "-progress", f"pipe:{count}"]
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._words,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is for the training, not for the encoder
-                pass_fds=[count],
-            )
-        except OSError as error:
-            self._close_reports()
-            raise EncoderError(f"FFmpeg could not be started for {path}: {error}") from error
-        assert self._process.stdin is not None
-        self._pipe = self._process.stdin
-        os.set_blocking(self._pipe.fileno(), False)
-        if sys.platform == "linux":
-            import fcntl
-
-            with contextlib.suppress(OSError):  # beyond the user's limit: slower, not wrong
-                fcntl.fcntl(self._pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self._room = select.poll()
-        self._room.register(self._pipe.fileno(), select.POLLOUT)
-        _running.add(self)
-
-    def write(self, picture: np.ndarray[Any, Any]) -> None:
-        """Hand over one picture, uint8 ``[H, W, 3]``, contiguous; nothing of it is kept here.
-
-        Returns when FFmpeg has it all. If an exception comes from elsewhere in between, such as Ctrl-C, it is not known
-        how much FFmpeg has: call `finish`, which drops an incomplete picture, and go on in another file.
-
-        Raises:
-            EncoderError: FFmpeg died, or took nothing for `timeout_s`.
-        """
-        rest = memoryview(picture.data).cast("B")
-        try:
-            while rest:
-                try:
-                    rest = rest[os.write(self._pipe.fileno(), rest) :]
-                except BlockingIOError:
-                    self._wait(lambda: bool(self._room.poll(1000)))
-        except BrokenPipeError:
-            self._wait(lambda: self._ended(1))
-            raise self._failed(f"stopped with exit code {self._process.returncode}") from None
-
-    def finish(self) -> int:
-        """Wait until FFmpeg has finished the file, check that it could, and return how many frames are in it.
-
-        Raises:
-            EncoderError: FFmpeg says that it failed, or did nothing for `timeout_s` and was killed.
-        """
-        self._pipe.close()
-        self._wait(lambda: self._ended(1))
-        if self._process.returncode != 0:
-            raise self._failed(f"stopped with exit code {self._process.returncode}")
-        self._progress.seek(0)
-        frames = int(re.findall(rb"frame=\s*(\d+)", self._progress.read())[-1])
-        self._close_reports()
-        return frames
-
-    def kill(self) -> None:
-        """End FFmpeg at once, whatever it was doing; what it had written stays."""
-        self._pipe.close()
-        self._process.kill()
-        self._process.wait()
-        self._close_reports()
-
-    def leave(self) -> None:
-        """Let go of a process that belongs to another one: called in a forked child."""
-        self._pipe.close()
-        self._process.returncode = 0  # not ours to wait for
-        self._close_reports()
-
-    def _ended(self, timeout_s: float) -> bool:
-        until = time.monotonic() + timeout_s
-        while self._process.poll() is None and time.monotonic() < until:
-            time.sleep(0.002)  # Popen.wait(timeout) sleeps up to 50 ms
-        return self._process.returncode is not None
-
-    def _wait(self, ready: Any) -> None:
-        """Call `ready`, which may take a second, until it is true, FFmpeg's end included, or FFmpeg is stuck."""
-        size, since = -1, time.monotonic()
-        while not ready():
-            grown = self.path.stat().st_size if self.path.exists() else 0
-            if grown != size:
-                size, since = grown, time.monotonic()
-            elif time.monotonic() - since > self.timeout_s:
-                self._process.kill()
-                self._process.wait()
-                raise self._failed(f"did nothing for {self.timeout_s:g} s and was ended")
-
-    def _failed(self, how: str) -> EncoderError:
-        self._pipe.close()
-        words = ""
-        if not self._words.closed:
-            self._words.seek(0)
-            words = self._words.read().decode(errors="replace").strip()
-        self._close_reports()
-        kept = f"what it had written is in {self.path}" if self.path.exists() else f"it wrote no {self.path}"
-        return EncoderError(f"FFmpeg {how}; {kept}. It said: {words or 'nothing'}")
-
-    def _close_reports(self) -> None:
-        self._words.close()
-        self._progress.close()
-        _running.discard(self)
-
-
-_running: "weakref.WeakSet[Encoder]" = weakref.WeakSet()
-
-
-def _leave_all() -> None:
-    """Close the inherited ends of the pipes in a forked child: as long as one is open, FFmpeg never sees the end."""
-    for encoder in list(_running):
-        encoder.leave()
-
-
-os.register_at_fork(after_in_child=_leave_all)
+def _run(args: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+    command = [find_ffmpeg(), "-hide_banner", *args]
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise EncoderError(f"FFmpeg could not be started: {error}") from error
 
 
 def read_pictures(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
@@ -244,7 +70,7 @@ def read_pictures(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
             # moviepy reads at a constant rate, and would double frames: a GIF counts in hundredths of a second
             copy = Path(folder) / "constant_rate.mkv"
             lossless = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
-            code, words = run(["-i", f"file:{path}", "-vf", "setpts=N/(30*TB)", "-r", "30", *lossless, f"file:{copy}"])
+            code, words = run(["-r", "30", "-i", f"file:{path}", *lossless, f"file:{copy}"])
             if code:
                 raise EncoderError(f"FFmpeg cannot read {path}: {words}")
             path = copy
@@ -255,7 +81,10 @@ def _read_pictures(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
     from moviepy.video.io.ffmpeg_reader import FFMPEG_VideoReader
 
     # check_duration=False: a clip that was cut off by a crash does not know its length, and is read all the same
-    reader = FFMPEG_VideoReader(str(path), decode_file=False, check_duration=False)
+    try:
+        reader = FFMPEG_VideoReader(str(path), decode_file=False, check_duration=False)
+    except OSError as error:
+        raise EncoderError(f"FFmpeg cannot read {path}: {error}") from error
     process = reader.proc
     width, height = reader.size
     try:
@@ -286,5 +115,5 @@ def join(parts: Sequence[Path], target: Path, muxer_args: Sequence[str]) -> None
         listing.flush()
         source = ["-f", "concat", "-safe", "0", "-i", listing.name, "-c", "copy"]
         code, words = run([*source, *muxer_args, f"file:{target}"])
-    if code:
+    if code or words:  # FFmpeg goes on without a part that it cannot read
         raise EncoderError(f"FFmpeg could not join {', '.join(map(str, parts))}: {words}")

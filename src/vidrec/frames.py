@@ -83,6 +83,8 @@ def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = No
                     f"{name} lists pictures of unlike shape, {tuple(parts[0].shape[1:])} and, at {i}, "
                     f"{tuple(part.shape[1:])}; they must be alike to share one video"
                 )
+        if len({part.dtype for part in parts}) > 1:
+            parts = [to_rgb(part, name=name) for part in parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     x = _as_tensor(data, name)
     height, width, channels = _picture_axes(x, layout, batch_dims, name)
@@ -186,10 +188,11 @@ def _as_tensor(data: Any, name: str) -> Tensor:
     if isinstance(data, Tensor):
         return data.detach()
     if isinstance(data, np.ndarray):
-        # torch neither takes negative strides nor likes memory that must not be written to
-        writable = data if data.flags.writeable else data.copy()
+        # torch takes no negative strides and no foreign byte order, and dislikes memory that must not be written to
+        if not data.flags.writeable or min(data.strides, default=0) < 0 or not data.dtype.isnative:
+            data = data.astype(data.dtype.newbyteorder("="), order="C")
         try:
-            return torch.from_numpy(np.ascontiguousarray(writable))
+            return torch.from_numpy(data)
         except TypeError:
             pass
     described = f"numpy array of dtype {data.dtype}" if isinstance(data, np.ndarray) else type(data).__name__

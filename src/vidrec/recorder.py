@@ -12,10 +12,11 @@ from torchrl.envs.transforms import Compose
 from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
-from vidrec.clip import TensorClip, Video
+from vidrec.clip import TensorClip
 from vidrec.errors import SettingError
 from vidrec.frames import arrange, center_crop, check_layout, contiguous, grid, side_by_side, to_rgb
 from vidrec.recording import Recording
+from vidrec.video import Video
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
 

@@ -21,9 +21,10 @@ from typing import Any
 
 from torch import Tensor
 
-from vidrec.clip import Clip, TensorClip, Video
+from vidrec.clip import Clip, TensorClip
 from vidrec.errors import EncoderError, VidrecWarning
 from vidrec.loggers.base import open_clip
+from vidrec.video import Video
 
 
 class Recording:

@@ -5,9 +5,10 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from vidrec.clip import Clip, TensorClip, Video
+from vidrec.clip import Clip, TensorClip
 from vidrec.errors import FrameError
 from vidrec.frames import arrange, contiguous, to_rgb
+from vidrec.video import Video
 
 
 @runtime_checkable

@@ -14,10 +14,11 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import csv as torchrl_csv
 
-from vidrec.clip import MARK, FileClip, Video, open_clip
+from vidrec.clip import MARK, FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import TagError, VidrecWarning
 from vidrec.loggers.base import write_tensor
+from vidrec.video import Video
 
 COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
 """The columns of ``videos.csv``. height and width are those of the file, in pixels."""

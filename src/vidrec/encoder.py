@@ -1,0 +1,200 @@
+"""Encoder, the FFmpeg process behind a clip: start, write, finish, fail; the only file that knows pipes.
+
+FFmpeg is the queue and the thread. It runs beside the training, reads ahead by itself while it encodes, and finishes
+the file when its input ends, for whatever reason it ends: also when this process is killed.
+"""
+
+import contextlib
+import os
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidrec.errors import EncoderError
+from vidrec.ffmpeg import find_ffmpeg
+
+READ_AHEAD_BYTES = 64 * 2**20
+"""How much of one clip FFmpeg may hold before it has encoded it."""
+
+READ_AHEAD_FRAMES = 64
+"""And how many frames, so that small pictures do not pile up either: `finish` waits for these at the most."""
+
+TIMEOUT_S = 30.0
+"""How long FFmpeg may take no input and write no output before it counts as stuck."""
+
+PIPE_BYTES = 2**20
+"""The size asked for the pipe: a whole frame fits, so that a write returns at once. Linux allows this much."""
+
+
+class Encoder:
+    """One FFmpeg process that encodes one file, as pictures are written to it.
+
+    Whoever makes it calls `finish`. In a forked child it is closed before anything else runs there, so that neither
+    side waits for the other.
+
+    Args:
+        path: the file to write, in an existing folder; an existing file is an error.
+        size: (height, width) of the pictures, in pixels.
+        fps: frames per second.
+        output_args: FFmpeg's arguments between its input and the name of the file.
+        timeout_s: how long FFmpeg may neither take input nor write output before it counts as stuck.
+
+    Raises:
+        EncoderError: FFmpeg cannot be started.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size: tuple[int, int],
+        fps: Fraction,
+        output_args: Sequence[str],
+        *,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.path, self.timeout_s = path, timeout_s
+        self._failure: EncoderError | None = None
+        height, width = size
+        ahead = max(1, min(READ_AHEAD_FRAMES, READ_AHEAD_BYTES // (height * width * 3)))
+        command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-n", "-loglevel", "error"]
+        command += ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}"]
+        command += ["-framerate", str(fps), "-thread_queue_size", str(ahead), "-i", "pipe:0"]
+        command += [*output_args, f"file:{path}"]
+        # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. Both reports go to a
+        # file: a pipe that nobody drains would fill and block.
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115
+        self._progress = tempfile.TemporaryFile()  # noqa: SIM115
+        count = self._progress.fileno()
+        command[1:1] = ["-nostats", "-stats_period", "3600", "-progress", f"pipe:{count}"]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._words,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the training, not for the encoder
+                pass_fds=[count],
+            )
+        except OSError as error:
+            self._close_reports()
+            raise EncoderError(f"FFmpeg could not be started for {path}: {error}") from error
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
+        os.set_blocking(self._pipe.fileno(), False)
+        if sys.platform == "linux":
+            import fcntl
+
+            with contextlib.suppress(OSError):  # beyond the user's limit: slower, not wrong
+                fcntl.fcntl(self._pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._room = select.poll()
+        self._room.register(self._pipe.fileno(), select.POLLOUT)
+        _running.add(self)
+
+    def write(self, picture: np.ndarray[Any, Any]) -> None:
+        """Hand over one picture, uint8 ``[H, W, 3]``, contiguous; nothing of it is kept here.
+
+        Returns when FFmpeg has it all. If an exception comes from elsewhere in between, such as Ctrl-C, it is not known
+        how much FFmpeg has: call `finish`, which drops an incomplete picture, and go on in another file.
+
+        Raises:
+            EncoderError: FFmpeg died, or took nothing for `timeout_s`.
+        """
+        self._check()
+        rest = memoryview(picture.data).cast("B")
+        try:
+            while rest:
+                try:
+                    rest = rest[os.write(self._pipe.fileno(), rest) :]
+                except BlockingIOError:
+                    self._wait(lambda: bool(self._room.poll(1000)))
+        except BrokenPipeError:
+            self._wait(lambda: self._ended(1))
+            raise self._failed(f"stopped with exit code {self._process.returncode}") from None
+
+    def finish(self) -> int:
+        """Wait until FFmpeg has finished the file, check that it could, and return how many frames are in it.
+
+        Raises:
+            EncoderError: FFmpeg says that it failed, or did nothing for `timeout_s` and was killed.
+        """
+        self._check()
+        self._pipe.close()
+        self._wait(lambda: self._ended(1))
+        self._progress.seek(0)
+        frames = re.findall(rb"frame=\s*(\d+)", self._progress.read())
+        if self._process.returncode != 0 or not frames:
+            raise self._failed(f"stopped with exit code {self._process.returncode}")
+        self._close_reports()
+        return int(frames[-1])
+
+    def kill(self) -> None:
+        """End FFmpeg at once, whatever it was doing; what it had written stays."""
+        self._pipe.close()
+        self._process.kill()
+        self._process.wait()
+        self._close_reports()
+
+    def leave(self) -> None:
+        """Let go of a process that belongs to another one: called in a forked child."""
+        self._pipe.close()
+        self._process.returncode = 0  # not ours to wait for
+        self._close_reports()
+
+    def _ended(self, timeout_s: float) -> bool:
+        until = time.monotonic() + timeout_s
+        while self._process.poll() is None and time.monotonic() < until:
+            time.sleep(0.002)  # Popen.wait(timeout) sleeps up to 50 ms
+        return self._process.returncode is not None
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        """Call `ready`, which may take a second, until it is true, FFmpeg's end included, or FFmpeg is stuck."""
+        size, since = -1, time.monotonic()
+        while not ready():
+            grown = self.path.stat().st_size if self.path.exists() else 0
+            if grown != size:
+                size, since = grown, time.monotonic()
+            elif time.monotonic() - since > self.timeout_s:
+                self._process.kill()
+                self._process.wait()
+                raise self._failed(f"did nothing for {self.timeout_s:g} s and was ended")
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _failed(self, how: str) -> EncoderError:
+        self._pipe.close()
+        self._words.seek(0)
+        words = self._words.read().decode(errors="replace").strip()
+        self._close_reports()
+        kept = f"what it had written is in {self.path}" if self.path.exists() else f"it wrote no {self.path}"
+        self._failure = EncoderError(f"FFmpeg {how}; {kept}. It said: {words or 'nothing'}")
+        return self._failure
+
+    def _close_reports(self) -> None:
+        self._words.close()
+        self._progress.close()
+        _running.discard(self)
+
+
+_running: "weakref.WeakSet[Encoder]" = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    """Close the inherited ends of the pipes in a forked child: as long as one is open, FFmpeg never sees the end."""
+    for encoder in list(_running):
+        encoder.leave()
+
+
+os.register_at_fork(after_in_child=_leave_all)

@@ -1,0 +1,65 @@
+"""The file of ``torch.save``, written around pictures that are already in it.
+
+Such a file is a ZIP archive without compression: the bytes of a tensor, and a pickle that describes it. Here the bytes
+come first, `HEAD_BYTES` into the file, so that they can be written while the shape is not yet known.
+"""
+
+import io
+import math
+import pickle
+import sys
+import zipfile
+from collections import OrderedDict
+from typing import Any, BinaryIO
+
+import torch
+
+HEAD_BYTES = 64
+"""How much stands before the tensor: the ZIP header of `ENTRY`, with room for sizes beyond 4 GB."""
+
+ENTRY = "archive/data/0"
+
+
+def complete(file: BinaryIO, shape: tuple[int, ...], crc: int) -> None:
+    """Make `file` one that ``torch.load`` reads as a contiguous uint8 tensor of `shape`.
+
+    Args:
+        file: open for writing, with nothing after the tensor.
+        shape: of the tensor, whose bytes stand at `HEAD_BYTES`.
+        crc: their ``zlib.crc32``.
+    """
+    entry = zipfile.ZipInfo(ENTRY)
+    entry.file_size = entry.compress_size = math.prod(shape)
+    entry.CRC, entry.header_offset = crc, 0
+    head = entry.FileHeader(zip64=True)
+    assert len(head) == HEAD_BYTES
+    file.seek(0)
+    file.write(head)
+    file.seek(HEAD_BYTES + entry.file_size)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.filelist.append(entry)
+        archive.writestr("archive/data.pkl", _describe(shape))
+        archive.writestr("archive/byteorder", sys.byteorder)
+        archive.writestr("archive/version", "3\n")
+
+
+def _describe(shape: tuple[int, ...]) -> bytes:
+    """Return the pickle by which ``torch.load`` makes entry 0 of the archive a contiguous uint8 tensor."""
+
+    class Storage:
+        pass
+
+    class Description:
+        def __reduce__(self) -> tuple[Any, ...]:
+            strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+            return torch._utils._rebuild_tensor_v2, (Storage(), 0, shape, tuple(strides), False, OrderedDict())
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> Any:
+            if isinstance(obj, Storage):
+                return "storage", torch.ByteStorage, "0", "cpu", math.prod(shape)
+            return None
+
+    data = io.BytesIO()
+    Pickler(data, protocol=2).dump(Description())
+    return data.getvalue()

@@ -1,0 +1,58 @@
+"""Video, a finished one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidrec.encoding import Encoding
+from vidrec.ffmpeg import read_pictures
+from vidrec.torch_file import HEAD_BYTES
+
+
+@dataclass(frozen=True)
+class Video:
+    """A finished video.
+
+    Attributes:
+        path: where the file is.
+        frames: how many frames it has.
+        fps: frames per second.
+        height: of the frames in the file, in pixels; enlarged ones if the encoding enlarged them.
+        width: the same.
+        encoding: how it was encoded.
+    """
+
+    path: Path
+    frames: int
+    fps: Fraction
+    height: int
+    width: int
+    encoding: Encoding
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frames in the file, in pixels."""
+        return self.height, self.width
+
+    @property
+    def seconds(self) -> float:
+        """How long it plays."""
+        return float(self.frames / self.fps)
+
+    def at(self, path: Path) -> "Video":
+        """Return the same video, found at `path`."""
+        return replace(self, path=path)
+
+    def pictures(self) -> Iterator[Tensor]:
+        """Read the file back: yield each frame, uint8 ``[H, W, 3]``."""
+        if self.encoding.format.encoded:
+            yield from (torch.from_numpy(picture.copy()) for picture in read_pictures(self.path, self.frames))
+        else:
+            offset = HEAD_BYTES if self.encoding.video_format == "pt" else 0
+            data = np.memmap(self.path, np.uint8, "r", offset, (self.frames, 3, *self.size))
+            yield from (torch.from_numpy(picture.copy()).permute(1, 2, 0) for picture in data)
