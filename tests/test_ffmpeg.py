@@ -4,6 +4,7 @@ import subprocess
 import time
 from contextlib import contextmanager
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -132,10 +133,19 @@ def test_a_stopped_ffmpeg_is_ended_after_the_timeout(start, tmp_path, then):
 
 
 def test_a_slow_ffmpeg_counts_as_stuck_only_once_its_file_stops_growing(start, tmp_path, monkeypatch):
-    encoder, seconds, encoded = start(tmp_path / "a.mp4", timeout_s=30), itertools.count(0, 10), encoder_outputs(10)
-    encoder.path.touch()
-    monkeypatch.setattr("vidrec.encoder.time", SimpleNamespace(monotonic=lambda: next(seconds), sleep=time.sleep))
-    
+    encoder, looks = start(tmp_path / "a.mp4", timeout_s=30), 0
+    monkeypatch.setattr("vidrec.encoder.time", SimpleNamespace(monotonic=lambda: 20 * looks))
+
+    def look():
+        nonlocal looks
+        looks += 1
+        if looks in (1, 3, 5, 7, 9):
+            encoder.path.write_bytes(bytes(looks))
+
+    with pytest.raises(EncoderError, match="did nothing for 30 s"):
+        encoder._wait(look)
+    assert looks == 11
+
 
 @pytest.mark.parametrize("then", [overfill, Encoder.finish], ids=["write", "finish"])
 @pytest.mark.parametrize(
@@ -288,12 +298,14 @@ def test_joined_parts_hold_all_pictures_in_order(start, tmp_path, video_format, 
     assert all(part.exists() for part in parts)
 
 
-def test_parts_that_cannot_be_joined_are_an_error_and_stay(start, tmp_path):
+@pytest.mark.parametrize("lost", ["first", "second"])
+def test_parts_that_cannot_be_joined_are_an_error_and_stay(start, tmp_path, lost):
     encoder = start(tmp_path / "a.mp4")
     fill(encoder, range(2))
     encoder.finish()
-    with pytest.raises(EncoderError, match=r"could not join .*a\.mp4, .*gone\.mp4"):
-        join([encoder.path, tmp_path / "gone.mp4"], tmp_path / "whole.mp4", ["-f", "mp4"])
+    parts = [encoder.path, tmp_path / "gone.mp4"]
+    with pytest.raises(EncoderError, match=r"(?s)could not join .*\.mp4, .*\.mp4: .*gone\.mp4.*No such file"):
+        join(parts[:: -1 if lost == "first" else 1], tmp_path / "whole.mp4", ["-f", "mp4"])
     assert numbers_in(encoder.path) == [0, 1]
 
 

@@ -122,9 +122,11 @@ def test_ctrl_c_in_the_middle_of_a_rollout_reaches_the_training_and_not_the_enco
     assert len(numbers) >= 300
 
 
-def test_an_interrupt_between_the_bytes_of_a_picture_costs_at_most_that_picture():
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_an_interrupt_between_the_bytes_of_a_picture_costs_at_most_that_picture(before):
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
-    recorder._apply_transform(numbered(0))
+    for number in range(before):
+        recorder._apply_transform(numbered(number))
     write = os.write
 
     def interrupted(fd, data):
@@ -133,14 +135,15 @@ def test_an_interrupt_between_the_bytes_of_a_picture_costs_at_most_that_picture(
             raise KeyboardInterrupt
         return write(fd, data)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "write", interrupted)
-        recorder._apply_transform(numbered(1))
-    for number in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            recorder._apply_transform(numbered(9))
+    for number in (20, 30):
         recorder._apply_transform(numbered(number))
     video = recorder.dump()
-    assert video.frames == 3
-    assert numbers_in(video.path) == [0, 2, 3]
+    assert video.frames == before + 2
+    assert numbers_in(video.path) == [*range(before), 20, 30]
     assert videos("*part*") == []
 
 

@@ -183,16 +183,21 @@ class EncodedClip(FileClip):
             frames, path = self._encoder.finish(), self._encoder.path
             if frames < self._written:
                 raise EncoderError(f"{self._written} frames were written, but FFmpeg counts {frames} in {path}")
-            self._parts.append(path)
             self._finished += frames
             self._encoder, self._written = None, 0
+            if frames:
+                self._parts.append(path)
+            else:  # only a picture that was cut into
+                path.unlink(missing_ok=True)
         self._torn = False
 
     def finish(self) -> Video:
         self._finish_part()
         if len(self._parts) > 1:
             joined = self._next_path()
-            join(self._parts, joined, self.encoding.muxer_args)
+            frames = join(self._parts, joined, self.encoding.muxer_args)
+            if frames != self._finished:
+                raise EncoderError(f"{joined} has {frames} frames of the {self._finished} in {self._parts}")
             parts, self._parts = self._parts, [joined]
             for part in parts:
                 part.unlink()

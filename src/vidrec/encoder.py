@@ -6,7 +6,6 @@ the file when its input ends, for whatever reason it ends: also when this proces
 
 import contextlib
 import os
-import re
 import select
 import subprocess
 import sys
@@ -21,12 +20,12 @@ from typing import Any
 import numpy as np
 
 from vidrec.errors import EncoderError
-from vidrec.ffmpeg import find_ffmpeg
+from vidrec.ffmpeg import count_frames, find_ffmpeg
 
 READ_AHEAD_BYTES = 64 * 2**20
 """How much of one clip FFmpeg may hold before it has encoded it."""
 
-READ_AHEAD_FRAMES = 64
+READ_AHEAD_FRAMES = 32
 """And how many frames, so that small pictures do not pile up either: `finish` waits for these at the most."""
 
 TIMEOUT_S = 30.0
@@ -132,11 +131,11 @@ class Encoder:
         self._pipe.close()
         self._wait(lambda: self._ended(1))
         self._progress.seek(0)
-        frames = re.findall(rb"frame=\s*(\d+)", self._progress.read())
-        if self._process.returncode != 0 or not frames:
+        frames = count_frames(self._progress.read().decode())
+        if self._process.returncode != 0 or frames is None:
             raise self._failed(f"stopped with exit code {self._process.returncode}")
         self._close_reports()
-        return int(frames[-1])
+        return frames
 
     def kill(self) -> None:
         """End FFmpeg at once, whatever it was doing; what it had written stays."""

@@ -44,8 +44,8 @@ FORMATS: Mapping[str, Format] = {
 ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
     "libx264": ("-bf", "0"),
     "libx264rgb": ("-bf", "0"),
-    # Each frame with a palette of its own, so that files can be joined. Without transdiff, which compares pixels by their
-    # place in the palette, and so takes some that changed with it for unchanged ones.
+    # Each frame with a palette of its own, so that files can be joined. Without transdiff, which compares pixels by
+    # their place in the palette, and so takes some that changed with it for unchanged ones.
     "gif": ("-global_palette", "0", "-gifflags", "+offsetting-transdiff"),
     "libvpx-vp9": ("-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1", "-lag-in-frames", "0", "-b:v", "0"),
 }
@@ -57,7 +57,9 @@ GOP_SECONDS = 2
 ENLARGE_TO = 256
 """Pictures whose colours are stored at half the resolution are enlarged until the shorter side has this many pixels."""
 
-MAX_SCALE = 4
+FACTORS = (1, 2, 4)
+"""By which factors: 3 would put every other edge into the middle of two pixels that share a colour."""
+
 MAX_SCALE_GIVEN = 16
 MAX_THREADS = 4
 MAX_FPS = 1000
@@ -82,8 +84,8 @@ class Encoding:
         preset: the encoder's preset; None chooses "veryfast" for x264.
         pixel_format: FFmpeg's ``-pix_fmt``; None chooses yuv420p (mp4, webm).
         scale: a whole factor, 1 to 16, by which pictures are enlarged, nearest neighbour. None enlarges pictures whose
-            colours are stored at half the resolution (yuv420p), by the smallest factor up to 4 that brings the shorter
-            side to 256 pixels, and no others.
+            colours are stored at half the resolution (yuv420p), by 2, or by 4 if that does not bring the shorter side
+            to 256 pixels, and no others.
         options: more of the encoder's own options, such as ``{"tune": "animation"}``.
 
     Raises:
@@ -195,7 +197,7 @@ class Encoding:
             return self.scale
         if not self._subsampled:
             return 1
-        return min(MAX_SCALE, max(1, math.ceil(ENLARGE_TO / min(size))))
+        return next((factor for factor in FACTORS if factor * min(size) >= ENLARGE_TO), FACTORS[-1])
 
     def _filters(self, size: tuple[int, int]) -> str:
         factor = self.factor(size)
@@ -239,7 +241,10 @@ def _try_out(encoding: Encoding) -> None:
 def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are not None, those that TorchRL keeps in ``options`` beside the others."""
     flat = {name: value for name, value in settings.items() if value is not None}
-    options = dict(flat.pop("options", {}))
+    options = flat.pop("options", {})
+    if not isinstance(options, Mapping):
+        raise SettingError(f"options={options!r} must be a dict of the encoder's options")
+    options = dict(options)
     for name, kind in (("crf", float), ("preset", str), ("pixel_format", str)):
         given = [place.pop(name) for place in (flat, options) if name in place]
         try:

@@ -102,8 +102,11 @@ def _read_pictures(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
         process.stderr.close()
 
 
-def join(parts: Sequence[Path], target: Path, muxer_args: Sequence[str]) -> None:
+def join(parts: Sequence[Path], target: Path, muxer_args: Sequence[str]) -> int:
     """Join videos of the same encoding into `target`, one after the other, without encoding anything again.
+
+    Returns:
+        How many frames are in it, as FFmpeg counts them.
 
     Raises:
         EncoderError: FFmpeg failed; the parts are as they were.
@@ -113,7 +116,14 @@ def join(parts: Sequence[Path], target: Path, muxer_args: Sequence[str]) -> None
             quoted = str(part.absolute()).replace("'", r"'\''")
             listing.write(f"file 'file:{quoted}'\n")
         listing.flush()
-        source = ["-f", "concat", "-safe", "0", "-i", listing.name, "-c", "copy"]
-        code, words = run([*source, *muxer_args, f"file:{target}"])
-    if code or words:  # FFmpeg goes on without a part that it cannot read
-        raise EncoderError(f"FFmpeg could not join {', '.join(map(str, parts))}: {words}")
+        source = ["-progress", "pipe:1", "-f", "concat", "-safe", "0", "-i", listing.name, "-c", "copy"]
+        done = _run(["-nostdin", "-loglevel", "error", *source, *muxer_args, f"file:{target}"])
+    if done.returncode or done.stderr:  # FFmpeg goes on without a part that it cannot read
+        raise EncoderError(f"FFmpeg could not join {', '.join(map(str, parts))}: {done.stderr.strip()}")
+    return count_frames(done.stdout) or 0
+
+
+def count_frames(progress: str) -> int | None:
+    """Return how many frames FFmpeg wrote, by the end of its ``-progress`` report; None if that does not say."""
+    counts = re.findall(r"frame=\s*(\d+)", progress)
+    return int(counts[-1]) if counts else None
