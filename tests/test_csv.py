@@ -52,6 +52,13 @@ def test_a_plain_tensor_becomes_a_video(video_format, scale):
     }
 
 
+def test_what_is_written_has_three_channels():
+    grey = video_of(6, 7)[:, :, :1]
+    published = CSVLogger("run", video_format="pt").log_video("video", grey, step=0)
+    assert torch.load(published.path).shape == (1, 2, 3, 48, 64)
+    assert numbers_in(published.path) == [6, 7]
+
+
 def test_several_videos_in_a_tensor_follow_one_another():
     tensor = torch.cat([video_of(1, 2), video_of(3, 4)])
     assert numbers_in(CSVLogger("run").log_video("video", tensor, step=0).path) == [1, 2, 3, 4]

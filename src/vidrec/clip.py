@@ -180,15 +180,17 @@ class EncodedClip(FileClip):
     def _finish_part(self) -> None:
         """Close the open encoder; what FFmpeg counts is what there is."""
         if self._encoder is not None:
-            frames, path = self._encoder.finish(), self._encoder.path
-            if frames < self._written:
-                raise EncoderError(f"{self._written} frames were written, but FFmpeg counts {frames} in {path}")
-            self._finished += frames
-            self._encoder, self._written = None, 0
-            if frames:
+            path = self._encoder.path
+            if self._written:
+                frames = self._encoder.finish()
+                if frames < self._written:
+                    raise EncoderError(f"{self._written} frames were written, but FFmpeg counts {frames} in {path}")
                 self._parts.append(path)
-            else:  # only a picture that was cut into
+                self._finished += frames
+            else:  # nothing but a picture that was cut into
+                self._encoder.kill()
                 path.unlink(missing_ok=True)
+            self._encoder, self._written = None, 0
         self._torn = False
 
     def finish(self) -> Video:

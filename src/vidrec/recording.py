@@ -92,7 +92,7 @@ class Recording:
     def clip(self) -> Clip:
         """The clip that the next picture goes to. An empty one is made anew, for the logger and tag of the moment."""
         with self._lock:
-            if self._clip is None or (not self._clip.frames and not isinstance(self._clip, TensorClip)):
+            if self._clip is None or (self._clip.size is None and not isinstance(self._clip, TensorClip)):
                 self._clip = open_clip(self.logger, self.tag, self.settings)
             return self._clip
 
@@ -110,7 +110,7 @@ class Recording:
                 self._forget()  # the message names what is left of it
                 raise
             finally:
-                if clip.frames:
+                if self._clip is not None and self._clip.size is not None:
                     _open.add(self)
 
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | None:
@@ -151,7 +151,7 @@ class Recording:
         """Return whether there was something to publish, and the video if it is one."""
         with self._lock:
             if self._clip is None or not self._clip.frames:
-                self.count = 0
+                self.discard()
                 return False, None
             try:
                 video = self._clip.finish()
