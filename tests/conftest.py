@@ -5,11 +5,17 @@ import os
 from pathlib import Path
 
 import pytest
+from pictures import numbered
 
 from vidrec import recording
+from vidrec.encoder import Encoder
+from vidrec.encoding import Encoding
 
 # at home a test that lacks something skips and says what; with VIDREC_REQUIRE_ALL=1, as in CI, it fails
 REQUIRE_ALL = bool(os.environ.get("VIDREC_REQUIRE_ALL"))
+
+
+ENCODED = ["mp4", "webm", "mkv", "gif"]
 
 
 def missing(what: str) -> None:
@@ -29,3 +35,23 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # a test that leaves a clip open would have it published into the folder of another
     for left in list(recording._open):
         left.discard()
+
+
+@pytest.fixture
+def start():
+    """Start an encoder of numbered pictures; none outlives the test."""
+    started = []
+
+    def start(path, *, fps="30", size=(48, 64), args=None, **more):
+        encoding = Encoding.of(path.suffix[1:], fps=fps)
+        started.append(Encoder(path, size, encoding.fps, args or encoding.ffmpeg_args(size), **more))
+        return started[-1]
+
+    yield start
+    for encoder in started:
+        encoder.kill()
+
+
+def fill(encoder, numbers):
+    for number in numbers:
+        encoder.write(numbered(number).numpy())

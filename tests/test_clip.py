@@ -4,7 +4,6 @@ import struct
 import zipfile
 from contextlib import contextmanager
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from vidrec.clip import MARK, TensorClip, open_clip
 from vidrec.encoder import Encoder
 from vidrec.encoding import Encoding
 from vidrec.errors import EncoderError, FrameError
-from vidrec.video import Video
 
 ENCODED = ["mp4", "webm", "gif", "mkv"]
 TENSORS = ["pt", "memmap"]
@@ -362,14 +360,6 @@ def test_colours_are_right_to_the_pixel(clip, video_format):
     picture = colours[torch.arange(48 * 64) % 6].reshape(48, 64, 3)
     clip.write(picture[None].byte())
     assert np.abs(recorded(clip)[0].astype(int) - picture.numpy()).max() < 10
-
-
-def test_a_video_knows_its_size_length_and_place():
-    video = Video(Path("a.mp4"), 60, Fraction(30000, 1001), 48, 64, Encoding())
-    assert video.size == (48, 64)
-    assert video.seconds == pytest.approx(2.002)
-    moved = video.at(Path("b.mp4"))
-    assert (moved.path, moved.frames, moved.size) == (Path("b.mp4"), 60, (48, 64))
 
 
 def test_a_gif_whose_palette_changes_from_frame_to_frame_shows_the_colours_of_each(clip):
