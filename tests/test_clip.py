@@ -367,3 +367,11 @@ def test_a_gif_whose_palette_changes_from_frame_to_frame_shows_the_colours_of_ea
     clip = clip("gif")
     write(clip, range(4, 50))
     assert numbers_of(clip.finish()) == list(range(4, 50))
+
+
+def test_another_encoder_in_mkv_keeps_the_resolution_of_colours_and_says_bt709(clip):
+    clip = clip("mkv", video_codec="libx264")
+    write(clip, range(3))
+    video = clip.finish()
+    assert numbers_of(video) == [0, 1, 2]
+    assert "yuv444p(tv, bt709" in probe(video.path)

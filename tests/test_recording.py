@@ -178,7 +178,7 @@ def test_what_cannot_be_published_at_exit_is_a_warning_that_says_where_it_is():
     fine = VideoRecorder(CSVLogger("run"), "fine")
     for recorder in (failing, fine):
         recorder._apply_transform(numbered(1))
-    with pytest.warns(VidrecWarning, match="not finished at exit: no space left on the moon .*is kept, in memory"):
+    with pytest.warns(VidrecWarning, match="not finished at exit: no space left on the moon; .*is kept, in memory"):
         recording._dump_all()
     assert [path.name for path in videos()] == ["fine_0.mp4"]
 

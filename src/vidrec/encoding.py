@@ -51,6 +51,8 @@ ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
 }
 PRESETS: Mapping[str, str] = {"libx264": "veryfast", "libx264rgb": "veryfast"}
 
+X264_MAX_CRF = 51
+
 GOP_SECONDS = 2
 """A key frame at least this often: what a player must decode to seek, what a killed machine can lose."""
 
@@ -82,7 +84,7 @@ class Encoding:
         video_codec: the name of an FFmpeg encoder; None takes the format's own.
         crf: constant rate factor, lower is better. None chooses 20 (mp4), 30 (webm), 0 (mkv, lossless).
         preset: the encoder's preset; None chooses "veryfast" for x264.
-        pixel_format: FFmpeg's ``-pix_fmt``; None chooses yuv420p (mp4, webm).
+        pixel_format: FFmpeg's ``-pix_fmt``; None chooses yuv420p (mp4, webm), or yuv444p for another encoder in mkv.
         scale: a whole factor, 1 to 16, by which pictures are enlarged, nearest neighbour. None enlarges pictures whose
             colours are stored at half the resolution (yuv420p), by 2, or by 4 if that does not bring the shorter side
             to 256 pixels, and no others.
@@ -136,6 +138,10 @@ class Encoding:
             raise SettingError(
                 f"video_format={self.video_format!r} is not encoded, so {sorted(given)} mean nothing to it"
             )
+        if self.codec == "gif" and self.pixel_format is not None:
+            raise SettingError(f"pixel_format={self.pixel_format!r} means nothing to a GIF, which has a palette")
+        if self.codec in PRESETS and (self.crf or 0) > X264_MAX_CRF:
+            raise SettingError(f"crf={self.crf:g} is beyond that of {self.codec}: at most {X264_MAX_CRF}")
         if self.scale is not None and self.scale not in range(1, MAX_SCALE_GIVEN + 1):
             raise SettingError(f"scale={self.scale!r} must be a whole factor from 1 to {MAX_SCALE_GIVEN}")
         if given - {"scale"}:
@@ -184,7 +190,9 @@ class Encoding:
 
     @property
     def _pixel_format(self) -> str:
-        return self.pixel_format or self.format.pixel_format
+        if self.pixel_format is not None or self.codec == self.format.codec:
+            return self.pixel_format or self.format.pixel_format
+        return "yuv420p" if self.format.pixel_format == "yuv420p" else "yuv444p"
 
     @property
     def _subsampled(self) -> bool:
@@ -229,7 +237,8 @@ SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
 def _try_out(encoding: Encoding) -> None:
     """Encode a few tiny pictures, so that FFmpeg's own refusal comes before the rollout."""
     given = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
-    check_options(encoding.codec, [*given, *(name.partition(":")[0] for name in encoding.options)])
+    options = [*given, *(name.partition(":")[0] for name in encoding.options)]
+    check_options(encoding.codec, options, encoding.pixel_format)
     source = ["-f", "lavfi", "-i", "color=black:size=64x64:duration=0.1:rate=30,format=rgb24"]
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
         target = f"file:{folder}/probe.{encoding.format.extension}"

@@ -27,8 +27,8 @@ def run(args: Sequence[str]) -> tuple[int, str]:
     return done.returncode, done.stderr.strip()
 
 
-def check_options(codec: str, names: Iterable[str]) -> None:
-    """Raise `SettingError` unless FFmpeg has such a video encoder, and each of `names` is an option of it."""
+def check_options(codec: str, names: Iterable[str], pixel_format: str | None) -> None:
+    """Raise `SettingError` unless FFmpeg has such a video encoder, and it has these options and pixel format."""
     specific, general = _help(f"encoder={codec}"), _help("full")
     if not specific.startswith("Encoder "):
         raise SettingError(f"FFmpeg has no encoder {codec!r}; name one of `ffmpeg -encoders`, such as libx264")
@@ -37,6 +37,9 @@ def check_options(codec: str, names: Iterable[str]) -> None:
     for name in names:
         if name not in known:
             raise SettingError(f"{name!r} is no option of the encoder {codec}; see `ffmpeg -h encoder={codec}`")
+    formats = re.findall(r"Supported pixel formats: (.*)", specific)
+    if pixel_format is not None and formats and pixel_format not in formats[0].split():
+        raise SettingError(f"{pixel_format!r} is no pixel format of the encoder {codec}; expected one of {formats[0]}")
 
 
 @cache

@@ -201,8 +201,8 @@ def _dump_all() -> None:
         try:
             recording.dump()
         except Exception as error:
-            notes = " ".join(getattr(error, "__notes__", []))
-            warnings.warn(f"a video was not finished at exit: {error} {notes}", VidrecWarning, stacklevel=1)
+            words = "; ".join([str(error), *getattr(error, "__notes__", [])])
+            warnings.warn(f"a video was not finished at exit: {words}", VidrecWarning, stacklevel=1)
 
 
 def _forget_all() -> None:
