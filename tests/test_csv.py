@@ -14,7 +14,7 @@ import torchrl.record
 from pictures import numbered, numbers_in
 from tensordict import MemoryMappedTensor
 
-from vidrec import CSVLogger, FrameError, SettingError, TagError, VideoRecorder, VidrecWarning
+from vidrec import CSVLogger, EncoderError, FrameError, SettingError, TagError, VideoRecorder, VidrecWarning
 from vidrec.loggers import csv as vidrec_csv
 
 
@@ -195,6 +195,32 @@ def test_it_is_torchrls_logger_with_torchrls_folders():
         CSVLogger("run", video_format="avi")
     with pytest.raises(SettingError, match="fps='fast'"):
         CSVLogger("run", video_fps="fast")
+
+
+def test_a_video_without_its_row_is_published_all_the_same():
+    recorder = VideoRecorder(CSVLogger("run"), "video")
+    Path("csv_logs/run/videos.csv").mkdir()
+    recorder._apply_transform(numbered(1))
+    with pytest.warns(VidrecWarning, match=r"video_0.mp4 is whole, but has no row in videos.csv: .*directory"):
+        assert recorder.dump().frames == 1
+    Path("csv_logs/run/videos.csv").rmdir()
+    recorder._apply_transform(numbered(2))
+    assert recorder.dump().path.name == "video_1.mp4"
+
+
+def test_a_step_does_not_lead_out_of_the_folder_either():
+    with pytest.raises(TagError, match="leads out"):
+        CSVLogger("run").log_video("video", video_of(1), step="0/../../../../escaped")
+
+
+def test_a_folder_that_cannot_be_made_leaves_the_recorder_usable():
+    recorder = VideoRecorder(CSVLogger("run"), "in/the/way")
+    Path("csv_logs/run/videos/in").touch()
+    with pytest.raises(EncoderError, match="could not be made"):
+        recorder._apply_transform(numbered(1))
+    Path("csv_logs/run/videos/in").unlink()
+    recorder._apply_transform(numbered(2))
+    assert numbers_in(recorder.dump().path) == [2]
 
 
 def test_the_working_directory_may_change_while_a_clip_is_open(tmp_path, monkeypatch):

@@ -110,6 +110,15 @@ def test_a_stopped_ffmpeg_is_ended_after_the_timeout(start, tmp_path, then):
     assert gone(encoder)
 
 
+def test_an_ffmpeg_that_computes_without_writing_is_not_stuck(start, tmp_path):
+    slow = ["-c:v", "libx264", "-preset", "placebo", "-rc-lookahead", "250", "-g", "250", "-f", "mp4"]
+    encoder = start(tmp_path / "a.mp4", size=(720, 1280), args=slow, timeout_s=0.4)
+    noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
+    for _ in range(12):
+        encoder.write(noise)
+    assert encoder.finish() == 12
+
+
 def test_a_slow_ffmpeg_counts_as_stuck_only_once_its_file_stops_growing(start, tmp_path, monkeypatch):
     encoder, looks = start(tmp_path / "a.mp4", timeout_s=30), 0
     monkeypatch.setattr("vidrec.encoder.time", SimpleNamespace(monotonic=lambda: 20 * looks))

@@ -4,9 +4,11 @@ import copy
 import functools
 import io
 import pickle
+import threading
 import warnings
 from fractions import Fraction
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -264,8 +266,9 @@ def test_settings_are_checked_at_construction():
         VideoRecorder(logger, "video", bitrat=3)
     with pytest.raises(SettingError, match="fps=0"):
         VideoRecorder(logger, "video", fps=0)
-    with pytest.raises(SettingError, match="skip=0"):
-        VideoRecorder(logger, "video", skip=0)
+    for wrong in ({"skip": 0}, {"skip": 2.5}, {"center_crop": -4}, {"center_crop": (3, 0)}, {"center_crop": (3,)}):
+        with pytest.raises(SettingError, match=f"{next(iter(wrong))}=.* must be a positive whole number"):
+            VideoRecorder(logger, "video", **wrong)
     with pytest.raises(ValueError, match="max_frames=0"):
         VideoRecorder(logger, "video", max_frames=0)
     with pytest.raises(SettingError, match="layout='HWX2'"):
@@ -329,6 +332,50 @@ def test_compose_dumps_every_recorder_also_behind_one_that_fails():
     env.transform.dump(step=3)
     assert [len(logger.calls) for logger in loggers[:3]] == [1, 1, 1]
     assert [path.name for path in videos()] == ["video_3.mp4"]
+
+
+def test_compose_in_compose_records_and_dumps_all_also_behind_one_that_fails():
+    inner = [VideoRecorder(KeepLogger(), "one", skip=1, make_grid=True), VideoRecorder(FailingLogger(), "two", skip=1)]
+    outer = VideoRecorder(KeepLogger(), "three", skip=1, make_grid=True)
+    inner[1].make_grid = True
+    env = TransformedEnv(PixelsEnv(), Compose(Compose(*inner), outer))
+    env.rollout(3)
+    with pytest.raises(OSError, match="moon"):
+        env.transform.dump()
+    assert [video.shape[1] for recorder in (inner[0], outer) for video in recorder.logger.videos] == [4, 4]
+
+
+def test_a_mocked_logger_gets_a_tensor():
+    logger = MagicMock(spec=["open_clip", "log_video"])
+    recorder = VideoRecorder(logger, "video")
+    recorder._apply_transform(numbered(1))
+    recorder.dump(step=3)
+    assert logger.log_video.call_args.kwargs["video"].shape == (1, 1, 3, 48, 64)
+
+
+def test_obs_may_be_read_while_another_thread_records():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    recorder._apply_transform(numbered(0))
+
+    def record():
+        for number in range(1, 300):
+            recorder._apply_transform(numbered(number))
+
+    thread = threading.Thread(target=record)
+    thread.start()
+    for _ in range(3):
+        seen = [read_number(picture.permute(1, 2, 0)) for picture in recorder.obs]
+        assert seen == list(range(len(seen)))
+    thread.join()
+    assert numbers_in(recorder.dump().path) == list(range(300))
+
+
+def test_pictures_beyond_max_frames_are_not_even_looked_at():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1, max_frames=1)
+    recorder._apply_transform(numbered(1))
+    recorder._apply_transform(torch.full((48, 64, 3), torch.nan))
+    with pytest.warns(VidrecWarning, match="1 pictures"):
+        assert recorder.dump().frames == 1
 
 
 def test_closing_the_env_finishes_what_is_open():
@@ -436,6 +483,14 @@ def test_a_copy_records_for_itself_and_the_original_finishes_it(way):
     assert [numbers_in(path) for path in videos()] == [[1, 2], [12], [10, 11], [20]]
     assert recorder.iter == other.iter == 4
     assert other.dump() is None
+
+
+def test_a_copy_of_a_copy_that_is_gone_is_finished_by_the_original():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    grandchild = recorder.clone().clone()
+    grandchild._apply_transform(numbered(5))
+    assert numbers_in(recorder.dump().path) == [5]
+    assert grandchild.dump() is None
 
 
 def test_a_copy_that_is_gone_is_finished_by_the_original():

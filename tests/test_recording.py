@@ -15,6 +15,7 @@ from pictures import numbered, numbers_in, read_number
 from worlds import FailingLogger
 
 from vidrec import CSVLogger, VideoRecorder, VidrecWarning, recording
+from vidrec.encoder import Encoder
 
 TESTS = Path(__file__).parent
 
@@ -147,6 +148,24 @@ def test_an_interrupt_between_the_bytes_of_a_picture_costs_at_most_that_picture(
     assert videos("*part*") == []
 
 
+def test_an_interrupt_while_dump_waits_costs_nothing():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    for number in range(5):
+        recorder._apply_transform(numbered(number))
+
+    def interrupted(self, timeout_s):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Encoder, "_ended", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            recorder.dump()
+    for number in (5, 6):
+        recorder._apply_transform(numbered(number))
+    assert numbers_in(recorder.dump().path) == list(range(7))
+    assert videos("*part*") == []
+
+
 def test_a_forked_child_forgets_the_clip_and_neither_side_waits_for_the_other():
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
     recorder._apply_transform(numbered(1))
@@ -155,7 +174,7 @@ def test_a_forked_child_forgets_the_clip_and_neither_side_waits_for_the_other():
     if not child:
         code = 1
         try:
-            recorder._apply_transform(numbered(7))
+            recorder.clone()._apply_transform(numbered(7))
             code = 0 if recorder.dump(suffix="child").frames == 1 and recorder.dump() is None else 2
         finally:
             os.write(done[1], b"x")

@@ -164,10 +164,11 @@ class EncodedClip(FileClip):
         if self._torn:
             self._finish_part()
         if self._encoder is None:
-            self._size = (picture.shape[0], picture.shape[1])
+            size = (picture.shape[0], picture.shape[1])
             path = self._next_path()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._encoder = Encoder(path, self._size, self.encoding.fps, self.encoding.ffmpeg_args(self._size))
+            make_folder(path.parent)
+            self._encoder = Encoder(path, size, self.encoding.fps, self.encoding.ffmpeg_args(size))
+            self._size = size
         self._torn = True
         self._encoder.write(picture.numpy())
         self._written += 1
@@ -180,27 +181,32 @@ class EncodedClip(FileClip):
     def _finish_part(self) -> None:
         """Close the open encoder; what FFmpeg counts is what there is."""
         if self._encoder is not None:
-            path = self._encoder.path
-            if self._written:
-                frames = self._encoder.finish()
-                if frames < self._written:
-                    raise EncoderError(f"{self._written} frames were written, but FFmpeg counts {frames} in {path}")
+            self._torn = True  # until this is through: it takes no more pictures, also if it is interrupted
+            path, written = self._encoder.path, self._written
+            frames = self._encoder.finish() if written else 0
+            if written:
                 self._parts.append(path)
-                self._finished += frames
             else:  # nothing but a picture that was cut into
                 self._encoder.kill()
                 path.unlink(missing_ok=True)
+            self._finished += frames
             self._encoder, self._written = None, 0
+            if frames < written:
+                raise EncoderError(f"{written} frames were written, but FFmpeg counts {frames} in {path}")
         self._torn = False
 
     def finish(self) -> Video:
         self._finish_part()
         if len(self._parts) > 1:
             joined = self._next_path()
-            frames = join(self._parts, joined, self.encoding.muxer_args)
-            if frames != self._finished:
-                raise EncoderError(f"{joined} has {frames} frames of the {self._finished} in {self._parts}")
-            parts, self._parts = self._parts, [joined]
+            try:
+                frames = join(self._parts, joined, self.encoding.muxer_args)
+                if frames != self._finished:
+                    raise EncoderError(f"{frames} frames of {self._finished} could be joined from {self._parts}")
+                parts, self._parts = self._parts, [joined]
+            except BaseException:
+                joined.unlink(missing_ok=True)
+                raise
             for part in parts:
                 part.unlink()
         return self._video(self._parts[0])
@@ -242,7 +248,7 @@ class MemmapClip(FileClip):
         path = self._path()
         try:
             if self._size is None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
                 path.touch(exist_ok=False)
                 self._size = (picture.shape[0], picture.shape[1])
             self._file = self._file or path.open("r+b", buffering=0)
@@ -303,6 +309,14 @@ class PtClip(MemmapClip):
 
 CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
 """How a video format is written if not by FFmpeg."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a clip, or raise `EncoderError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EncoderError(f"the folder {folder} for a clip could not be made: {error}") from error
 
 
 def open_clip(stem: Path, encoding: Encoding) -> FileClip:

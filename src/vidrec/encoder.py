@@ -29,7 +29,7 @@ READ_AHEAD_FRAMES = 32
 """And how many frames, so that small pictures do not pile up either: `finish` waits for these at the most."""
 
 TIMEOUT_S = 30.0
-"""How long FFmpeg may take no input and write no output before it counts as stuck."""
+"""How long FFmpeg may do nothing, neither compute nor write, before it counts as stuck."""
 
 PIPE_BYTES = 2**20
 """The size asked for the pipe: a whole frame fits, so that a write returns at once. Linux allows this much."""
@@ -46,7 +46,7 @@ class Encoder:
         size: (height, width) of the pictures, in pixels.
         fps: frames per second.
         output_args: FFmpeg's arguments between its input and the name of the file.
-        timeout_s: how long FFmpeg may neither take input nor write output before it counts as stuck.
+        timeout_s: how long FFmpeg may do nothing, neither compute nor write, before it counts as stuck.
 
     Raises:
         EncoderError: FFmpeg cannot be started.
@@ -158,15 +158,24 @@ class Encoder:
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         """Call `ready`, which may take a second, until it is true, FFmpeg's end included, or FFmpeg is stuck."""
-        size, since = -1, time.monotonic()
+        last, since = self._signs_of_life(), time.monotonic()
         while not ready():
-            grown = self.path.stat().st_size if self.path.exists() else 0
-            if grown != size:
-                size, since = grown, time.monotonic()
+            signs = self._signs_of_life()
+            if signs != last:
+                last, since = signs, time.monotonic()
             elif time.monotonic() - since > self.timeout_s:
                 self._process.kill()
                 self._process.wait()
                 raise self._failed(f"did nothing for {self.timeout_s:g} s and was ended")
+
+    def _signs_of_life(self) -> tuple[int, list[str]]:
+        """What changes while FFmpeg works: the size of its file, and the processor time that it took (on Linux)."""
+        size = os.path.getsize(self.path) if os.path.exists(self.path) else 0
+        try:
+            # fields 14 and 15, see proc(5); counted from behind the name, which may hold spaces
+            return size, Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:
+            return size, []
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -177,7 +186,7 @@ class Encoder:
         self._words.seek(0)
         words = self._words.read().decode(errors="replace").strip()
         self._close_reports()
-        kept = f"what it had written is in {self.path}" if self.path.exists() else f"it wrote no {self.path}"
+        kept = f"what it had written is in {self.path}" if os.path.exists(self.path) else f"it wrote no {self.path}"
         self._failure = EncoderError(f"FFmpeg {how}; {kept}. It said: {words or 'nothing'}")
         return self._failure
 

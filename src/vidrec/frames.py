@@ -95,16 +95,17 @@ def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = No
     return x.unsqueeze(0) if x.ndim == 3 else x.flatten(0, -4)
 
 
-def to_rgb(x: Tensor, *, name: str = "picture") -> Tensor:
+def to_rgb(x: Tensor, *, name: str = "picture", shape: tuple[int, ...] | None = None) -> Tensor:
     """Return pictures ``[N, H, W, C]`` of any dtype, on any device, as uint8 ``[N, H, W, 3]`` in main memory.
 
     uint8 stays as it is. bool becomes 0 and 255, other integers are clamped to 0..255, floats in [0, 1] are scaled
     by 255 and rounded (to even). Grey is repeated, RGBA is composed on black. What needs no change is not copied.
+    Errors call it `name` of `shape`, if that is not the shape of `x`.
 
     Raises:
         FrameError: floats outside of [0, 1] by more than half a grey level, NaN, complex numbers.
     """
-    pixels = _to_uint8(x, name)
+    pixels = _to_uint8(x, f"{name} of shape {tuple(shape or x.shape)} and dtype {x.dtype}")
     if pixels.shape[-1] == 1:
         return torch.from_numpy(pixels).expand(*pixels.shape[:-1], 3)
     if pixels.shape[-1] == 4:
@@ -186,6 +187,8 @@ def contiguous(x: Tensor) -> Tensor:
 
 def _as_tensor(data: Any, name: str) -> Tensor:
     if isinstance(data, Tensor):
+        if data.is_nested or data.layout != torch.strided:
+            raise FrameError(f"{name} is a nested or sparse tensor; expected an ordinary one")
         return data.detach()
     if isinstance(data, np.ndarray):
         # torch takes no negative strides and no foreign byte order, and dislikes memory that must not be written to
@@ -230,8 +233,7 @@ def _picture_axes(x: Tensor, layout: str | None, batch_dims: int | None, name: s
     return (-2, -1, -3) if first else (-3, -2, -1)
 
 
-def _to_uint8(x: Tensor, name: str) -> "np.ndarray[Any, Any]":
-    described = f"{name} of shape {tuple(x.shape)} (N, H, W, C) and dtype {x.dtype}"
+def _to_uint8(x: Tensor, described: str) -> "np.ndarray[Any, Any]":
     if x.dtype.is_complex:
         raise FrameError(f"{described} is complex; expected uint8, or floats in [0, 1]")
     if x.dtype.is_floating_point and x.dtype != torch.float64:

@@ -1,6 +1,7 @@
 """VideoRecorder, the transform: the only file that knows TorchRL's transform protocol."""
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import torch
@@ -8,7 +9,7 @@ from tensordict import NonTensorData, NonTensorStack, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.data.tensor_specs import TensorSpec
-from torchrl.envs.transforms import Compose
+from torchrl.envs.transforms import Compose, Transform
 from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
@@ -62,7 +63,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         in_keys: the entries with the pictures. Several are shown side by side in this order, the lower ones padded with
             black at the bottom. None is ``["pixels"]``.
         skip: keep one picture of `skip`. None is 2 under a single parent env, and 1 under a batched one or without a
-            parent. Under an env it counts steps; without a parent, the pictures along the batch.
+            parent. Under an env it counts steps; without a parent, pictures along the batch, or grids of them.
         center_crop: keep only the middle of each picture: a side in pixels, or (height, width).
         make_grid: whether a batch of pictures is tiled into one, of ``ceil(sqrt(N))`` columns, the unused cells black;
             otherwise its pictures follow one another. None is True with a parent env, False without.
@@ -98,8 +99,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         layout: str | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in {"skip": skip, "max_frames": max_frames}.items():
-            if value is not None and value < 1:
+        sides = center_crop if isinstance(center_crop, tuple) and len(center_crop) == 2 else (center_crop or None,)
+        for name, value in [("skip", skip), ("max_frames", max_frames), *(("center_crop", side) for side in sides)]:
+            if value is not None and not (isinstance(value, Integral) and value > 0):
                 raise SettingError(f"{name}={value!r} must be a positive whole number, or None")
         self.__dict__["_recording"] = Recording()
         # center_crop is ours: TorchRL's asks for torchvision
@@ -159,8 +161,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             return self._recording.dump(suffix, step)
         except Exception as error:
             for recorder in self._behind():
+                dump = recorder._recording.dump if isinstance(recorder, VideoRecorder) else recorder.dump
                 try:
-                    recorder.dump(suffix=suffix, step=step)
+                    dump(suffix=suffix, step=step)
                 except Exception as another:
                     error.add_note(f"and the recorder {recorder.tag!r} behind it failed: {another}")
             raise
@@ -198,8 +201,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         return observation
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
+        # dump_on_done has three places: `_step`, as in TorchRL; `_post_step_mdp_hooks`, for what transforms behind this
+        # one end in rollouts and collectors; and here, for the same in a loop of env.step(), which calls no hooks
         if self._stepped is not None and self._all_done(self._stepped):
-            self.dump()  # in a loop of env.step(), done by a transform behind this one
+            self.dump()
         self._stepped = None
         if self._is_partial(tensordict):
             return self._pass_on(tensordict_reset)
@@ -241,10 +246,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             recording.count += 1
             if before:
                 return
-        names, batches = [], []
+        names, shapes, batches = [], [], []
         for name, data, batch_dims in entries:
             pictures = arrange(data, layout=self.layout, batch_dims=batch_dims, name=name)
             names.append(name)
+            shapes.append(tuple(getattr(data, "shape", pictures.shape)))
             batches.append(pictures)
         if not batches:
             return
@@ -253,10 +259,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             batches = [pictures[before::skip] for pictures in batches]
             if not len(batches[0]):
                 return
+        room = recording.admit(1 if self.make_grid else len(batches[0]))
+        if not room:
+            return
         for i, name in enumerate(names):
+            if not self.make_grid:
+                batches[i] = batches[i][:room]
             if self.center_crop:
                 batches[i] = center_crop(batches[i], self.center_crop, name=name)
-            batches[i] = to_rgb(batches[i], name=name)
+            batches[i] = to_rgb(batches[i], name=name, shape=shapes[i])
             if self.make_grid:
                 batches[i] = grid(batches[i])
         recording.add(contiguous(side_by_side(batches, names=names)))
@@ -278,20 +289,17 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _is_partial(self, tensordict: TensorDictBase) -> bool:
         """Whether a reset is of some sub-envs only."""
-        keys = ["_reset"] if self.parent is None else self.parent.reset_keys
-        masks = [mask for key in keys if (mask := tensordict.get(key, None)) is not None]
-        return not all(bool(mask.all()) for mask in masks)
+        keys = [key for key in tensordict.keys(True, True) if key == "_reset" or key[-1] == "_reset"]
+        return not all(bool(tensordict.get(key).all()) for key in keys)
 
     def _behind(self) -> Iterator[torchrl_recorder.VideoRecorder]:
         """The recorders that a `Compose` dumps after this one."""
-        container = self.__dict__["_container"]
-        members = container() if container is not None else None
-        if isinstance(members, Compose):
-            behind = False
-            for transform in members:
-                if behind and isinstance(transform, torchrl_recorder.VideoRecorder):
-                    yield transform
-                behind = behind or transform is self
+        transform: Transform = self
+        while (container := transform.__dict__["_container"]) and isinstance(container(), Compose):
+            members = list(container().transforms)
+            for behind in members[1 + next(i for i, member in enumerate(members) if member is transform) :]:
+                yield from (module for module in behind.modules() if isinstance(module, torchrl_recorder.VideoRecorder))
+            transform = container()
 
 
 class _Recorded(Sequence[Tensor]):
@@ -304,7 +312,7 @@ class _Recorded(Sequence[Tensor]):
         return self._recording.clip.frames
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (picture.permute(2, 0, 1) for picture in self._recording.clip.pictures())
+        return (picture.permute(2, 0, 1) for picture in self._recording.pictures())
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index]

@@ -11,19 +11,19 @@ another. It is finished by the first of
 """
 
 import atexit
+import contextlib
 import os
 import threading
 import uuid
 import warnings
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
 
 from vidrec.clip import Clip, TensorClip
 from vidrec.errors import EncoderError, VidrecWarning
-from vidrec.loggers.base import open_clip
+from vidrec.loggers.base import VideoLogger, open_clip
 from vidrec.video import Video
 
 
@@ -48,18 +48,16 @@ class Recording:
         self.max_frames: int | None = None
         self._begin(0)
 
-    def _begin(self, iter: int, original: str | None = None) -> None:
-        """Begin with nothing recorded; as a copy of the recording of that id, if it is alive in this process."""
+    def _begin(self, iter: int, ancestors: tuple[str, ...] = ()) -> None:
+        """Begin with nothing recorded, as a copy of a copy ... of the recordings with these ids."""
         self.count = self.beyond = 0
         self._clip: Clip | None = None
         self._lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
-        self._copies: weakref.WeakSet[Recording] = weakref.WeakSet()
-        self._id = uuid.uuid4().hex
-        _alive[self._id] = self
-        self._counter = _Counter(iter)
-        if original is not None and original in _alive:
-            _alive[original]._copies.add(self)
-            self._counter = _alive[original]._counter
+        self._id, self._ancestors = uuid.uuid4().hex, ancestors
+        with _registry:
+            _alive.add(self)
+            family = ancestors[0] if ancestors else self._id
+            self._counter = _counters.setdefault(family, _Counter(iter))
 
     def copy(self) -> "Recording":
         """Return the recording of a copy of the recorder: the same settings, nothing recorded."""
@@ -69,12 +67,12 @@ class Recording:
 
     def __getstate__(self) -> dict[str, Any]:
         kept = ("logger", "tag", "settings", "max_frames", "iter")
-        return {**{name: getattr(self, name) for name in kept}, "original": self._id}
+        return {**{name: getattr(self, name) for name in kept}, "ancestors": (*self._ancestors, self._id)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.logger, self.tag, self.max_frames = state["logger"], state["tag"], state["max_frames"]
         self.settings = dict(state["settings"])
-        self._begin(state["iter"], state["original"])
+        self._begin(state["iter"], state["ancestors"])
 
     def check(self) -> None:
         """Raise now what the first picture would: an unknown setting, a tag that cannot be."""
@@ -92,26 +90,34 @@ class Recording:
     def clip(self) -> Clip:
         """The clip that the next picture goes to. An empty one is made anew, for the logger and tag of the moment."""
         with self._lock:
-            if self._clip is None or (self._clip.size is None and not isinstance(self._clip, TensorClip)):
+            keeps = isinstance(self._clip, TensorClip) and not isinstance(self.logger, VideoLogger)
+            if self._clip is None or (self._clip.size is None and not keeps):
                 self._clip = open_clip(self.logger, self.tag, self.settings)
             return self._clip
 
-    def add(self, pictures: Tensor) -> None:
-        """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip, as far as `max_frames` has room."""
+    def admit(self, pictures: int) -> int:
+        """Return for how many of so many pictures `max_frames` has room, and count the others."""
         with self._lock:
-            clip = self.clip
-            if self.max_frames is not None:
-                room = max(0, self.max_frames - clip.frames)
-                self.beyond += max(0, len(pictures) - room)
-                pictures = pictures[:room]
+            room = pictures if self.max_frames is None else max(0, self.max_frames - self.clip.frames)
+            self.beyond += max(0, pictures - room)
+            return min(room, pictures)
+
+    def add(self, pictures: Tensor) -> None:
+        """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip."""
+        with self._lock:
             try:
-                clip.write(pictures)
+                self.clip.write(pictures)
             except EncoderError:
                 self._forget()  # the message names what is left of it
                 raise
             finally:
                 if self._clip is not None and self._clip.size is not None:
                     _open.add(self)
+
+    def pictures(self) -> list[Tensor]:
+        """Read back what the clip shows, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
+        with self._lock:
+            return list(self.clip.pictures())
 
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | None:
         """Finish and publish this recording and those of its copies; return the first video, None if there is none.
@@ -122,11 +128,10 @@ class Recording:
         errors: list[Exception] = []
         for recording in self._family():
             try:
-                published, video = recording._publish(suffix, self.iter if step is None else step)
+                video = recording._publish(suffix, self.iter if step is None else step)
             except Exception as error:
                 errors.append(error)
                 continue
-            self.iter += published
             if video is not None:
                 videos.append(video)
         for another in errors[1:]:
@@ -142,17 +147,17 @@ class Recording:
                 self._clip.discard()
             self._forget()
 
-    def _family(self) -> Iterator["Recording"]:
-        yield self
-        for copy in list(self._copies):
-            yield from copy._family()
+    def _family(self) -> list["Recording"]:
+        """This recording, and those of its copies and of their copies."""
+        with _registry:
+            return [self, *(other for other in _alive if self._id in other._ancestors)]
 
-    def _publish(self, suffix: str | None, step: int) -> tuple[bool, Video | None]:
-        """Return whether there was something to publish, and the video if it is one."""
+    def _publish(self, suffix: str | None, step: int) -> Video | None:
+        """Finish and publish what there is; return the video if it is one."""
         with self._lock:
             if self._clip is None or not self._clip.frames:
                 self.discard()
-                return False, None
+                return None
             try:
                 video = self._clip.finish()
             except EncoderError:
@@ -165,6 +170,7 @@ class Recording:
                     published = self.logger.log_video(name=name, video=video, step=step, **self.settings)
                 except VidrecWarning:  # it is published, and the user wants warnings to be errors
                     self._forget()
+                    self.iter += 1
                     raise
                 except Exception as error:
                     where = f"in {video.path}" if isinstance(video, Video) else "in memory"
@@ -172,13 +178,14 @@ class Recording:
                     raise
             beyond = self.beyond
             self._forget()
+            self.iter += 1
         if beyond:
             warnings.warn(
                 f"{beyond} pictures of {self.tag!r} came after max_frames={self.max_frames} and are not in the video",
                 VidrecWarning,
                 stacklevel=2,
             )
-        return True, published if isinstance(published, Video) else None
+        return published if isinstance(published, Video) else None
 
     def _forget(self) -> None:
         self._clip = None
@@ -191,7 +198,9 @@ class _Counter:
         self.value = value
 
 
-_alive: "weakref.WeakValueDictionary[str, Recording]" = weakref.WeakValueDictionary()
+_registry = threading.RLock()
+_alive: "weakref.WeakSet[Recording]" = weakref.WeakSet()
+_counters: "weakref.WeakValueDictionary[str, _Counter]" = weakref.WeakValueDictionary()
 _open: set[Recording] = set()
 """The recordings with something in their clip, kept alive until it is dumped."""
 
@@ -202,16 +211,18 @@ def _dump_all() -> None:
             recording.dump()
         except Exception as error:
             words = "; ".join([str(error), *getattr(error, "__notes__", [])])
-            warnings.warn(f"a video was not finished at exit: {words}", VidrecWarning, stacklevel=1)
+            with contextlib.suppress(VidrecWarning):  # also where warnings are errors, the others have their turn
+                warnings.warn(f"a video was not finished at exit: {words}", VidrecWarning, stacklevel=1)
 
 
 def _forget_all() -> None:
-    for recording in list(_alive.values()):
+    global _registry
+    _registry = threading.RLock()
+    for recording in list(_alive):
         recording._lock = threading.RLock()  # whoever held it is not in this process
         if recording._clip is not None:
             recording._clip.leave()
             recording._forget()
-    _alive.clear()
 
 
 atexit.register(_dump_all)

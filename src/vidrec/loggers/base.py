@@ -45,7 +45,8 @@ class VideoLogger(Protocol):
 
 def open_clip(logger: Any, tag: Any, settings: Mapping[str, Any]) -> Clip:
     """Return a clip for any logger: its own if it has one to give, else one that keeps a tensor."""
-    return logger.open_clip(tag, **settings) if isinstance(logger, VideoLogger) else TensorClip()
+    clip = logger.open_clip(tag, **settings) if isinstance(logger, VideoLogger) else None
+    return clip if isinstance(clip, Clip) else TensorClip()  # a mock has every method, and is no VideoLogger
 
 
 def write_tensor(clip: Clip, video: Tensor, name: str) -> None:

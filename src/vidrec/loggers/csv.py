@@ -62,12 +62,14 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
         if global_step is None:
             global_step = self.videos_counter[tag]
             self.videos_counter[tag] += 1
-        name = f"{tag}_{global_step}.{video.encoding.format.extension}"
+        name = check_name(f"{tag}_{global_step}") + f".{video.encoding.format.extension}"
         video = video.at(_move(video.path, self._videos / name))
         file = video.path.relative_to(self._folder)
-        self._add_row(
-            (tag, global_step, file, video.frames, float(video.fps), *video.size, video.encoding.codec, video.seconds)
-        )
+        row = (tag, global_step, file, video.frames, float(video.fps), *video.size, video.encoding.codec, video.seconds)
+        try:
+            self._add_row(row)
+        except OSError as error:
+            warnings.warn(f"{video.path} is whole, but has no row in videos.csv: {error}", VidrecWarning, stacklevel=3)
         if video.path != self._videos / name:
             warnings.warn(f"{name} exists and is kept; this video is {video.path}", VidrecWarning, stacklevel=3)
         return video
