@@ -28,6 +28,7 @@ START = """
     from vidrec import CSVLogger, VideoRecorder
 
     warnings.simplefilter("error")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
     recorder = VideoRecorder(CSVLogger("run", video_format="{video_format}"), "video", skip=1)
     env = TransformedEnv(PixelsEnv(), recorder)
     td = env.reset()
