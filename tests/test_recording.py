@@ -43,10 +43,22 @@ START = """
 """
 
 
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test():
+    yield
+    while STARTED:
+        child = STARTED.pop()
+        child.kill()
+        child.communicate()
+
+
 def process(end, video_format="mp4", **kwargs):
     """Start Python, record 300 numbered frames, and go on with `end`."""
     script = textwrap.dedent(START).format(video_format=video_format) + textwrap.dedent(end)
-    return subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-c", script],
         env={**os.environ, "PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
@@ -54,6 +66,8 @@ def process(end, video_format="mp4", **kwargs):
         text=True,
         **kwargs,
     )
+    STARTED.append(child)
+    return child
 
 
 def videos(pattern="*"):
