@@ -2,7 +2,6 @@
 
 import csv
 import fcntl
-import io
 import itertools
 import os
 import secrets
@@ -82,17 +81,12 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
         """Append to ``videos.csv``, whole, whoever else does so at the same time."""
         with open(self._folder / "videos.csv", "a", newline="") as index:
             fcntl.flock(index, fcntl.LOCK_EX)  # until it is closed
-            text = io.StringIO()
-            writer = csv.writer(text, lineterminator="\n")
+            writer = csv.writer(index, lineterminator="\n")
             writer.writerows([row] if os.fstat(index.fileno()).st_size else [COLUMNS, row])
-            index.write(text.getvalue())
 
     def __getstate__(self) -> dict[str, Any]:
         # open files stay with this process; the copy opens its own, to append
         return {**self.__dict__, "files": {}}
-
-    def __repr__(self) -> str:
-        return f"CSVExperiment(log_dir={self.log_dir})"
 
 
 class CSVLogger(torchrl_csv.CSVLogger):
