@@ -108,19 +108,20 @@ def test_after_sigkill_the_raw_pictures_are_in_the_file(video_format, tmp_path):
 
 
 ENDS = {
-    "the end of the script": ("", 0),
-    "sys.exit": ("sys.exit(3)", 3),
-    "an exception": ("raise RuntimeError('the policy diverged')", 1),
-    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", -signal.SIGINT),
+    "the end of the script": ("", {0}),
+    "sys.exit": ("sys.exit(3)", {3}),
+    "an exception": ("raise RuntimeError('the policy diverged')", {1}),
+    # Python forgets that it was Ctrl-C, and ends with 1, where one of torch's functions at exit compiles something
+    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", {-signal.SIGINT, 1}),
 }
 
 
 @pytest.mark.parametrize("end", ENDS)
 def test_without_dump_all_frames_are_in_a_finished_video_after(end, tmp_path):
-    code, returncode = ENDS[end]
+    code, returncodes = ENDS[end]
     child = process(code, cwd=tmp_path)
     _, errors = child.communicate(timeout=60)
-    assert child.returncode == returncode, errors
+    assert child.returncode in returncodes, errors
     assert "Warning" not in errors
     assert [path.name for path in videos()] == ["video_0.mp4"]
     assert numbers_in(videos()[0]) == list(range(300))

@@ -8,6 +8,7 @@ A clip is one of
     TensorClip    into a tensor in memory           loggers that know only tensors
 """
 
+import glob
 import secrets
 import zlib
 from abc import ABC, abstractmethod
@@ -63,8 +64,11 @@ class Clip(ABC):
         """(height, width) of its pictures, in pixels; None before the first."""
 
     @abstractmethod
-    def finish(self) -> "Video | Tensor":
-        """Return all that was written, whole: a `Video`, or a uint8 tensor ``[1, T, 3, H, W]``."""
+    def finish(self) -> Any:
+        """Return all that was written, whole, as its logger's `log_video` takes it.
+
+        That is a `Video`, or a uint8 tensor ``[1, T, 3, H, W]``; or the clip itself, if it is several.
+        """
 
     @abstractmethod
     def pictures(self) -> Iterator[Tensor]:
@@ -125,6 +129,10 @@ class FileClip(Clip):
     @property
     def size(self) -> tuple[int, int] | None:
         return self._size
+
+    def unfinished(self) -> set[Path]:
+        """Return the unfinished files of clips of the same name in the same folder, whosever they are."""
+        return set(self._stem.parent.glob(f"{glob.escape(self._stem.name)}{MARK}*"))
 
     @abstractmethod
     def finish(self) -> Video: ...

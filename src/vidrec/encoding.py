@@ -35,6 +35,7 @@ FORMATS: Mapping[str, Format] = {
     "webm": Format("webm", ("-f", "webm"), "libvpx-vp9", "yuv420p", 30),
     "mkv": Format("mkv", ("-f", "matroska"), "libx264rgb", "rgb24", 0),
     "gif": Format("gif", ("-f", "gif"), "gif", "bgr8"),
+    "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24"),
     "pt": Format("pt"),
     "memmap": Format("memmap"),
 }
@@ -47,6 +48,8 @@ ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
     # Each frame with a palette of its own, so that files can be joined. Without transdiff, which compares pixels by
     # their place in the palette, and so takes some that changed with it for unchanged ones.
     "gif": ("-global_palette", "0", "-gifflags", "+offsetting-transdiff"),
+    # the smallest and nearly the fastest of its predictions and levels, on drawn and on rendered pictures
+    "apng": ("-pred", "none", "-compression_level", "6"),
     "libvpx-vp9": ("-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1", "-lag-in-frames", "0", "-b:v", "0"),
 }
 PRESETS: Mapping[str, str] = {"libx264": "veryfast", "libx264rgb": "veryfast"}
@@ -78,8 +81,8 @@ class Encoding:
     Encoding(video_format='mp4', fps=Fraction(2997, 100), crf=18.0)
 
     Args:
-        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"mkv"`` (lossless RGB), ``"pt"`` or ``"memmap"``
-            (tensors on disk, as TorchRL writes them).
+        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"mkv"``
+            (lossless RGB), ``"pt"`` or ``"memmap"`` (tensors on disk, as TorchRL writes them).
         fps: frames per second, above 0 and at most 1000; at most 100 for GIF.
         video_codec: the name of an FFmpeg encoder; None takes the format's own.
         crf: constant rate factor, lower is better. None chooses 20 (mp4), 30 (webm), 0 (mkv, lossless).

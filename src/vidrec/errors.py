@@ -6,10 +6,14 @@ Each is also the built-in one in brackets:
     ├── FrameError    (ValueError)  a picture that cannot be recorded; the clip is as it was before
     ├── SettingError  (ValueError)  an argument or encoder setting that is unknown or cannot be
     ├── TagError      (ValueError)  a tag, suffix or name that would leave the logger's folder
+    ├── ExtraError    (ImportError) a package that only some need is not installed
     └── EncoderError  (OSError)     FFmpeg failed or hangs; carries FFmpeg's own words and the file it leaves
 
     VidrecWarning (UserWarning)     what was recorded is safe, but not quite as asked
 """
+
+import importlib.util
+from collections.abc import Sequence
 
 
 class VidrecError(Exception):
@@ -28,9 +32,32 @@ class TagError(VidrecError, ValueError):
     """A tag, suffix or name would write outside of the logger's folder."""
 
 
+class ExtraError(VidrecError, ImportError):
+    """A package is not installed that an extra of vidrec brings; the message has the command."""
+
+
 class EncoderError(VidrecError, OSError):
     """FFmpeg failed, died or hangs; the message holds its own words and the file it leaves."""
 
 
 class VidrecWarning(UserWarning):
     """What was recorded is safe, but not quite as asked: another name, frames beyond a bound."""
+
+
+def need(package: str, what: str) -> None:
+    """Raise `ExtraError` unless `package`, which `what` needs and the extra of the same name brings, is installed."""
+    if importlib.util.find_spec(package) is None:
+        raise ExtraError(f'{what} needs {package}, which is not installed: pip install "vidrec[{package}]"')
+
+
+def words(error: BaseException) -> str:
+    """Return what an exception says, its notes included."""
+    return "; ".join([str(error), *getattr(error, "__notes__", [])])
+
+
+def raise_first(errors: Sequence[Exception]) -> None:
+    """Raise the first of `errors`, with what the others say as notes; do nothing if there is none."""
+    for another in errors[1:]:
+        errors[0].add_note(f"and: {words(another)}")
+    if errors:
+        raise errors[0]

@@ -14,7 +14,7 @@ from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
 from vidrec.clip import TensorClip
-from vidrec.errors import SettingError
+from vidrec.errors import SettingError, words
 from vidrec.frames import arrange, center_crop, check_layout, contiguous, grid, side_by_side, to_rgb
 from vidrec.recording import Recording
 from vidrec.video import Video
@@ -150,7 +150,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             step: the step to log it at. None counts up from 0, with each video.
 
         Returns:
-            The video, this recorder's own before those of copies; None if there is none, or the logger takes tensors.
+            The video, this recorder's own before those of copies; None if there is none, or if for its logger it is no
+            file, but a tensor or an entry of TensorBoard.
 
         Raises:
             EncoderError: FFmpeg failed.
@@ -165,7 +166,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 try:
                     dump(suffix=suffix, step=step)
                 except Exception as another:
-                    error.add_note(f"and the recorder {recorder.tag!r} behind it failed: {another}")
+                    error.add_note(f"and the recorder {recorder.tag!r} behind it failed: {words(another)}")
             raise
 
     def close(self) -> None:

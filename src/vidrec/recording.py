@@ -22,8 +22,9 @@ from typing import Any
 from torch import Tensor
 
 from vidrec.clip import Clip, TensorClip
-from vidrec.errors import EncoderError, VidrecWarning
-from vidrec.loggers.base import VideoLogger, open_clip
+from vidrec.errors import EncoderError, VidrecWarning, raise_first, words
+from vidrec.loggers.base import TensorLogger
+from vidrec.loggers.service import adapt
 from vidrec.video import Video
 
 
@@ -42,8 +43,8 @@ class Recording:
     """
 
     def __init__(self) -> None:
-        self.logger: Any = None
-        self.tag: str | None = None
+        self.logger = None
+        self.tag: Any = None
         self.settings: dict[str, Any] = {}
         self.max_frames: int | None = None
         self._begin(0)
@@ -76,7 +77,15 @@ class Recording:
 
     def check(self) -> None:
         """Raise now what the first picture would: an unknown setting, a tag that cannot be."""
-        open_clip(self.logger, self.tag, self.settings)
+        self._adapted.open_clip(self.tag, **self.settings)
+
+    @property
+    def logger(self) -> Any:
+        return self._logger
+
+    @logger.setter
+    def logger(self, value: Any) -> None:
+        self._logger, self._adapted = value, adapt(value)
 
     @property
     def iter(self) -> int:
@@ -90,9 +99,9 @@ class Recording:
     def clip(self) -> Clip:
         """The clip that the next picture goes to. An empty one is made anew, for the logger and tag of the moment."""
         with self._lock:
-            keeps = isinstance(self._clip, TensorClip) and not isinstance(self.logger, VideoLogger)
+            keeps = isinstance(self._clip, TensorClip) and isinstance(self._adapted, TensorLogger)
             if self._clip is None or (self._clip.size is None and not keeps):
-                self._clip = open_clip(self.logger, self.tag, self.settings)
+                self._clip = self._adapted.open_clip(self.tag, **self.settings)
             return self._clip
 
     def admit(self, pictures: int) -> int:
@@ -111,8 +120,9 @@ class Recording:
                 self._forget()  # the message names what is left of it
                 raise
             finally:
-                if self._clip is not None and self._clip.size is not None:
+                if self._clip is not None and self._clip.size is not None and self not in _open:
                     _open.add(self)
+                    _be_first_at_exit()
 
     def pictures(self) -> list[Tensor]:
         """Read back what the clip shows, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
@@ -134,10 +144,7 @@ class Recording:
                 continue
             if video is not None:
                 videos.append(video)
-        for another in errors[1:]:
-            errors[0].add_note(f"and another clip failed: {another}")
-        if errors:
-            raise errors[0]
+        raise_first(errors)
         return videos[0] if videos else None
 
     def discard(self) -> None:
@@ -167,14 +174,15 @@ class Recording:
             if self.logger is not None:
                 name = "_".join(part for part in (self.tag, suffix) if part is not None)
                 try:
-                    published = self.logger.log_video(name=name, video=video, step=step, **self.settings)
+                    published = self._adapted.log_video(name, video, step, **self.settings)
                 except VidrecWarning:  # it is published, and the user wants warnings to be errors
                     self._forget()
                     self.iter += 1
                     raise
                 except Exception as error:
                     where = f"in {video.path}" if isinstance(video, Video) else "in memory"
-                    error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
+                    if video is not self._clip:  # a clip that is several has said it itself
+                        error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
                     raise
             beyond = self.beyond
             self._forget()
@@ -210,9 +218,14 @@ def _dump_all() -> None:
         try:
             recording.dump()
         except Exception as error:
-            words = "; ".join([str(error), *getattr(error, "__notes__", [])])
             with contextlib.suppress(VidrecWarning):  # also where warnings are errors, the others have their turn
-                warnings.warn(f"a video was not finished at exit: {words}", VidrecWarning, stacklevel=1)
+                warnings.warn(f"a video was not finished at exit: {words(error)}", VidrecWarning, stacklevel=1)
+
+
+def _be_first_at_exit() -> None:
+    """Let `_dump_all` run before what loggers have registered in the meantime, such as the end of their run."""
+    atexit.unregister(_dump_all)
+    atexit.register(_dump_all)
 
 
 def _forget_all() -> None:
@@ -225,5 +238,4 @@ def _forget_all() -> None:
             recording._forget()
 
 
-atexit.register(_dump_all)
 os.register_at_fork(after_in_child=_forget_all)

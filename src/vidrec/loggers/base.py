@@ -1,19 +1,24 @@
-"""What a logger must be for a recorder to stream into it, and what becomes of the others."""
+"""What a logger must be for a recorder to stream into it, and how every other logger is made one."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from torch import Tensor
 
-from vidrec.clip import Clip, TensorClip
-from vidrec.errors import FrameError
+from vidrec.clip import Clip, FileClip, TensorClip
+from vidrec.encoding import Encoding
+from vidrec.errors import FrameError, VidrecError
 from vidrec.frames import arrange, contiguous, to_rgb
 from vidrec.video import Video
 
 
-@runtime_checkable
-class VideoLogger(Protocol):
-    """A logger that says how it wants its videos, and takes them finished. Its other methods are TorchRL's."""
+class VideoLogger:
+    """A logger that says how it wants its videos, and takes them finished: a base class beside TorchRL's `Logger`.
+
+    A subclass writes `open_clip` and `log_video`; `vidrec.testing.check_logger` tells whether it keeps the contract.
+    """
 
     def open_clip(self, tag: str, **settings: Any) -> Clip:
         """Return a clip that writes what this logger wants, where it wants it. Opens nothing before its first picture.
@@ -26,27 +31,70 @@ class VideoLogger(Protocol):
             SettingError: an unknown setting or an impossible value.
             TagError: a tag that cannot be a name here.
         """
-        ...
+        raise NotImplementedError
 
-    def log_video(self, name: str, video: Video | Tensor, step: int | None = None, **settings: Any) -> Video:
+    def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
         """Publish a video.
 
         Args:
             name: its tag.
-            video: a finished one, whose file is the logger's from now on; or a tensor, see `write_tensor`.
+            video: what `Clip.finish` of a clip of this logger returned, a `Video`, whose file is the logger's from now
+                on unless this raises; or a tensor ``[N, T, C, H, W]``, see `write_tensor`.
             step: the step it belongs to; None counts up from 0 for each name.
             **settings: as for `open_clip`; they say how a tensor is encoded, and are not used for a finished video.
 
         Returns:
-            The video where it is now.
+            The video where it is now; None if there it is no file.
         """
-        ...
+        raise NotImplementedError
+
+    # A client of a logger that runs in another process reaches the methods named log_..., and no others. These two are
+    # what `ServiceLogger` needs of them.
+
+    def log_video_encoding(self, tag: str, **settings: Any) -> Encoding | VidrecError | None:
+        """Return how `open_clip` would encode, None if not at all. An exception is returned: raised, it is but text."""
+        try:
+            clip = self.open_clip(tag, **settings)
+        except VidrecError as error:
+            return error
+        return clip.encoding if isinstance(clip, FileClip) else None
+
+    def log_encoded_video(self, name: str, video: Video, data: bytes, *args: Any, **settings: Any) -> Video | None:
+        """Publish `video`, whose file is not within reach here, but is made of `data`."""
+        with TemporaryDirectory(prefix="vidrec-", ignore_cleanup_errors=True) as folder:
+            path = Path(folder) / video.path.name
+            path.write_bytes(data)
+            return self.log_video(name, video.at(path), *args, **settings)
 
 
-def open_clip(logger: Any, tag: Any, settings: Mapping[str, Any]) -> Clip:
-    """Return a clip for any logger: its own if it has one to give, else one that keeps a tensor."""
-    clip = logger.open_clip(tag, **settings) if isinstance(logger, VideoLogger) else None
-    return clip if isinstance(clip, Clip) else TensorClip()  # a mock has every method, and is no VideoLogger
+class TensorLogger(VideoLogger):
+    """What makes any object with ``log_video(name, video, step, **settings)`` a `VideoLogger`: a clip in memory."""
+
+    def __init__(self, logger: Any) -> None:
+        self.logger = logger
+
+    def open_clip(self, tag: str, **settings: Any) -> TensorClip:
+        """Return a clip that keeps its pictures; the settings are for the logger to judge."""
+        return TensorClip()
+
+    def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> None:
+        """Call the logger as TorchRL's recorder does, with a uint8 tensor ``[1, T, 3, H, W]``."""
+        self.logger.log_video(name=name, video=video, step=step, **settings)
+
+
+def to_video(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) -> Video:
+    """Return what a logger was given as a finished video; a tensor is written into a clip that `open_clip` returns."""
+    if isinstance(video, Video):
+        return video
+    clip = open_clip()
+    try:
+        write_tensor(clip, video, name)
+        finished = clip.finish()
+    except BaseException:
+        clip.discard()
+        raise
+    assert isinstance(finished, Video)
+    return finished
 
 
 def write_tensor(clip: Clip, video: Tensor, name: str) -> None:

@@ -2,10 +2,7 @@
 
 import csv
 import fcntl
-import itertools
 import os
-import secrets
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,11 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import csv as torchrl_csv
 
-from vidrec.clip import MARK, FileClip, open_clip
+from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
-from vidrec.errors import TagError, VidrecWarning
-from vidrec.loggers.base import write_tensor
+from vidrec.errors import VidrecWarning
+from vidrec.loggers.base import VideoLogger, to_video
+from vidrec.loggers.files import check_name, move
 from vidrec.video import Video
 
 COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
@@ -48,21 +46,12 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
     def add_video(self, tag: str, vid_tensor: Tensor | Video, global_step: int | None = None, **settings: Any) -> Video:
         """Publish a video in the folder, see `CSVLogger.log_video`."""
         check_name(tag)
-        if isinstance(vid_tensor, Video):
-            video = vid_tensor
-        else:
-            clip = self.open_clip(tag, **settings)
-            try:
-                write_tensor(clip, vid_tensor, tag)
-                video = clip.finish()
-            except BaseException:
-                clip.discard()
-                raise
+        video = to_video(vid_tensor, tag, lambda: self.open_clip(tag, **settings))
         if global_step is None:
             global_step = self.videos_counter[tag]
             self.videos_counter[tag] += 1
         name = check_name(f"{tag}_{global_step}") + f".{video.encoding.format.extension}"
-        video = video.at(_move(video.path, self._videos / name))
+        video = video.at(move(video.path, self._videos / name))
         file = video.path.relative_to(self._folder)
         row = (tag, global_step, file, video.frames, float(video.fps), *video.size, video.encoding.codec, video.seconds)
         try:
@@ -89,7 +78,7 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
         return {**self.__dict__, "files": {}}
 
 
-class CSVLogger(torchrl_csv.CSVLogger):
+class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
     """Logs into a folder: scalars and texts as TorchRL's `CSVLogger` does, and videos that can be looked at.
 
     A recorder streams into ``<log_dir>/<exp_name>/videos``: the video grows there as ``<tag>.part-<random>.<ext>``, and
@@ -100,8 +89,9 @@ class CSVLogger(torchrl_csv.CSVLogger):
     Args:
         exp_name: the name of the experiment, a folder in `log_dir`.
         log_dir: where experiments are, a str or Path. None is ``csv_logs`` in the working directory.
-        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"mkv"`` (lossless RGB), ``"pt"`` (a file for
-            ``torch.load``: uint8 ``[1, T, 3, H, W]``) or ``"memmap"`` (its bytes alone).
+        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"mkv"``
+            (lossless RGB), ``"pt"`` (a file for ``torch.load``: uint8 ``[1, T, 3, H, W]``) or ``"memmap"`` (its bytes
+            alone).
         video_fps: frames per second, where a recorder does not say otherwise. See `Encoding.of`.
 
     Raises:
@@ -151,39 +141,3 @@ class CSVLogger(torchrl_csv.CSVLogger):
             EncoderError: FFmpeg failed.
         """
         return self.experiment.add_video(name, video, step, **settings)
-
-
-def check_name(name: str) -> str:
-    """Return a tag or name that stays in its folder, else raise `TagError`."""
-    if not isinstance(name, str) or not name.strip("./") or "\0" in name:
-        raise TagError(f"{name!r} is no name; expected a str such as 'eval/video'")
-    if name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
-        raise TagError(f"{name!r} leads out of the logger's folder; expected a relative name without '..'")
-    return name
-
-
-def _move(source: Path, target: Path) -> Path:
-    """Rename to `target`, or to the next name that is free, and return which. Nothing is ever replaced."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.stat().st_dev != target.parent.stat().st_dev:
-        near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
-        shutil.copyfile(source, near)
-        source.unlink()
-        source = near
-    names = itertools.chain([target], (target.with_stem(f"{target.stem}_{n}") for n in itertools.count(1)))
-    return next(name for name in names if _rename(source, name))
-
-
-def _rename(source: Path, target: Path) -> bool:
-    """Rename, unless `target` exists; return whether. It is there whole or not at all."""
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without hard links: the same, but for the moment between these two lines
-        if target.exists():
-            return False
-        source.rename(target)
-    else:
-        source.unlink()
-    return True

@@ -1,0 +1,60 @@
+"""Loggers that run in another process, TorchRL's process and Ray services."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from torchrl.record.loggers._service import _LoggerClient
+
+from vidrec.clip import Clip, TensorClip, open_clip
+from vidrec.errors import VidrecError
+from vidrec.loggers.base import TensorLogger, VideoLogger
+from vidrec.loggers.files import check_name
+from vidrec.video import Video
+
+
+class ServiceLogger(VideoLogger):
+    """The client of a vidrec logger in another process: videos are encoded here, and sent as the bytes of their file.
+
+    They grow in the folder for temporary files, as the logger's own may be on another machine.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    def open_clip(self, tag: str, **settings: Any) -> Clip:
+        """Return a clip that encodes as the logger in the other process wants it."""
+        wish = self.client.log_video_encoding(tag, **settings)
+        if isinstance(wish, VidrecError):
+            raise wish
+        name = "vidrec-" + check_name(tag).replace("/", "-")
+        return TensorClip() if wish is None else open_clip(Path(tempfile.gettempdir(), name), wish)
+
+    def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
+        """Send the video; returns, or raises, when the logger there has."""
+        if not isinstance(video, Video):
+            self.client.log_video(name, video, step, **settings)
+            return None
+        there: Video | None = self.client.log_encoded_video(name, video, video.path.read_bytes(), step, **settings)
+        video.path.unlink()
+        return there
+
+
+def adapt(logger: Any) -> VideoLogger:
+    """Return what a recorder writes into for any logger: itself if it is one of vidrec's, else what makes it one."""
+    if issubclass(type(logger), VideoLogger):  # not isinstance: a mock is whatever it is asked to be
+        adapted: VideoLogger = logger
+        return adapted
+    return ServiceLogger(logger) if _is_service_of_ours(logger) else TensorLogger(logger)
+
+
+def _is_service_of_ours(logger: Any) -> bool:
+    if not isinstance(logger, _LoggerClient):
+        return False
+    try:
+        logger.log_video_encoding("video")
+    except Exception as error:  # of what was raised there, only the text arrives here
+        if "AttributeError" not in f"{error!r}":
+            raise
+        return False
+    return True

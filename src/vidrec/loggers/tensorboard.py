@@ -1,0 +1,161 @@
+"""TensorBoard: TorchRL's `TensorboardLogger`, whose videos are seen."""
+
+import os
+import warnings
+import weakref
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torchrl.record.loggers import tensorboard as torchrl_tensorboard
+
+from vidrec.clip import FileClip, open_clip
+from vidrec.encoding import Encoding
+from vidrec.errors import FrameError, SettingError, VidrecWarning, need
+from vidrec.loggers.base import VideoLogger, to_video
+from vidrec.loggers.files import check_name, move
+from vidrec.video import Video
+
+VIDEO_FORMATS = ("apng", "gif")
+"""What moves in TensorBoard's panel of images."""
+
+MAX_VIDEO_BYTES = 64 * 2**20
+"""How large a video may be in an event file: TensorBoard loads it whole, and so does the browser."""
+
+
+class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
+    """Logs for TensorBoard: scalars, hyper-parameters and histograms as TorchRL does, and videos that can be seen.
+
+    A video is an image summary that moves, in the panels "Images" and "Time Series", under its tag, with a slider over
+    steps. TensorBoard shows 10 steps of a tag, unless it is started with ``--samples_per_plugin images=100`` or the
+    like. A recorder streams into ``<log_dir>/<exp_name>/videos``; `log_video` writes the finished file into the event
+    file, flushes that, and deletes it.
+
+    It can be pickled at any time, and forked; the copy has an event file of its own in the same folder.
+
+    Args:
+        exp_name: the name of the experiment, a folder in `log_dir`.
+        log_dir: where experiments are, a str or Path.
+        video_fps: frames per second, where a recorder does not say otherwise; 4 is that of
+            ``SummaryWriter.add_video``. See `Encoding.of`.
+        video_format: ``"apng"``, lossless and as fast as asked, or ``"gif"``, with a palette for each frame, which
+            counts in hundredths of a second: at 30 fps its frames last 3 or 4, and above 50 fps some last 1, which
+            browsers take for 10.
+        max_video_bytes: the largest file that goes into the event file. A larger one is kept in ``videos``, with a
+            `VidrecWarning`.
+
+    Raises:
+        ExtraError: TensorBoard is not installed; ``pip install "vidrec[tensorboard]"``.
+        SettingError: another format, or an fps that cannot be.
+        TagError: an experiment name that leads out of `log_dir`.
+    """
+
+    def __init__(
+        self,
+        exp_name: str,
+        log_dir: str | Path = "tb_logs",
+        *,
+        video_fps: Any = 4,
+        video_format: str = "apng",
+        max_video_bytes: int = MAX_VIDEO_BYTES,
+    ) -> None:
+        need("tensorboard", "TensorboardLogger")
+        if video_format not in VIDEO_FORMATS:
+            raise SettingError(f"TensorBoard does not show video_format={video_format!r}; expected {VIDEO_FORMATS}")
+        Encoding.of(video_format, fps=video_fps)
+        self.video_fps, self.video_format, self.max_video_bytes = video_fps, video_format, max_video_bytes
+        self._folder = Path(log_dir, check_name(exp_name)).absolute()
+        self._next_steps: dict[str, int] = {}
+        _alive.add(self)
+        super().__init__(exp_name, str(log_dir))
+
+    @cached_property
+    def experiment(self) -> Any:
+        """The ``SummaryWriter``. A copy in another process makes its own on first use."""
+        return self._create_experiment()
+
+    def _create_experiment(self) -> Any:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(log_dir=str(self._folder))
+
+    def open_clip(self, tag: str, **settings: Any) -> FileClip:
+        """Return a clip that grows beside the event file, see `VideoLogger.open_clip`."""
+        fps = settings.pop("fps", None)
+        encoding = Encoding.of(self.video_format, fps=self.video_fps if fps is None else fps, **settings)
+        return open_clip(self._folder / "videos" / check_name(tag), encoding)
+
+    def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video | None:
+        """Write a video into the event file.
+
+        Args:
+            name: its tag.
+            video: a finished GIF or APNG, whose file is deleted when it is in the event file; or a tensor
+                ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow one another.
+            step: the step it belongs to; None counts up from 0 for each name.
+            **settings: how a tensor is encoded, before the logger's own: ``fps`` and those of `Encoding`.
+
+        Returns:
+            None, or the video where it is if it is too large for the event file.
+
+        Raises:
+            TagError: a name that leads out of the folder.
+            SettingError: an unknown setting, or a value that cannot be.
+            FrameError: a tensor that is no video, or a finished one of another format.
+            EncoderError: FFmpeg failed.
+        """
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        check_name(name)
+        video = to_video(video, name, lambda: self.open_clip(name, **settings))
+        if video.encoding.video_format not in VIDEO_FORMATS:
+            raise FrameError(f"TensorBoard does not show {video.path}; expected {VIDEO_FORMATS}")
+        if step is None:
+            step = self._next_steps.get(name, 0)
+            self._next_steps[name] = step + 1
+        size = video.path.stat().st_size
+        if size > self.max_video_bytes:
+            target = self._folder / "videos" / f"{name}_{step}.{video.encoding.format.extension}"
+            video = video.at(move(video.path, target))
+            warnings.warn(
+                f"the video {name!r} has {size / 2**20:.1f} MB, too many for TensorBoard (max_video_bytes="
+                f"{self.max_video_bytes}): it is kept as {video.path}. A larger skip or center_crop makes it smaller",
+                VidrecWarning,
+                stacklevel=2,
+            )
+            return video
+        image = Summary.Image(
+            height=video.height, width=video.width, colorspace=3, encoded_image_string=video.path.read_bytes()
+        )
+        writer = self.experiment._get_file_writer()
+        writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        writer.flush()
+        video.path.unlink()
+        return None
+
+    def _checkpoint_state(self) -> dict[str, Any]:
+        return {"next_steps": dict(self._next_steps)}
+
+    def _load_checkpoint_state(self, state_dict: Mapping[str, Any]) -> None:
+        self._next_steps = dict(state_dict.get("next_steps", {}))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "experiment"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _alive.add(self)
+
+
+_alive: "weakref.WeakSet[TensorboardLogger]" = weakref.WeakSet()
+
+
+def _leave_all() -> None:
+    """Forget the writers of the parent in a forked child: the threads that write for them are not there."""
+    for logger in list(_alive):
+        logger.__dict__.pop("experiment", None)
+
+
+os.register_at_fork(after_in_child=_leave_all)

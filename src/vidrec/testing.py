@@ -1,0 +1,161 @@
+"""Is it a good logger for videos? `check_logger`, for the tests of whoever writes one."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchrl.record.loggers.common import Logger
+from torchrl.record.recorder import VideoRecorder as TorchRLRecorder
+
+from vidrec.clip import MARK, Clip, FileClip
+from vidrec.errors import SettingError, TagError, VidrecWarning
+from vidrec.loggers.base import TensorLogger, VideoLogger
+from vidrec.loggers.service import adapt
+from vidrec.recorder import VideoRecorder
+from vidrec.video import Video
+
+SIZE = (48, 64)
+FRAMES = 12
+FPS = 25
+TOLERANCE = 6.0
+"""How far the mean of a plain grey picture may be from what it was, of 255."""
+
+
+def check_logger(make_logger: Callable[[], Any]) -> None:
+    """Check that a logger keeps the contract between loggers and recorders.
+
+    It is checked with `vidrec.VideoRecorder` and with TorchRL's, with tensors, and with TorchRL's other methods if it
+    is a TorchRL `Logger`. One that derives from `VideoLogger` is also checked for what that class says.
+
+        >>> from vidrec import MemoryLogger
+        >>> from vidrec.testing import check_logger
+        >>> check_logger(MemoryLogger)
+
+    Args:
+        make_logger: returns a new logger each time, as its users would make it; what it writes goes where it puts it.
+
+    Raises:
+        AssertionError: the logger does not keep the contract; the message says in what.
+        Exception: whatever it raises where it should not.
+    """
+    _check_recording(make_logger())
+    _check_tensors(make_logger())
+    _check_torchrl(make_logger())
+    if isinstance(logger := adapt(make_logger()), VideoLogger) and not isinstance(logger, TensorLogger):
+        _check_streaming(logger)
+
+
+def _check_recording(logger: Any) -> None:
+    published: list[tuple[Video, bytes]] = []
+    for first in (0, 100):
+        recorder = VideoRecorder(logger, "check/recorded", fps=FPS)
+        for picture in _pictures(first):
+            recorder._apply_transform(picture)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VidrecWarning)  # the second one may get another name
+            video = recorder.dump(step=3)
+        if video is not None:
+            _check_video(video, first)
+            published.append((video, video.path.read_bytes()))
+    for video, data in published:
+        assert video.path.read_bytes() == data, f"{video.path} was replaced by another video of the same tag and step"
+    assert VideoRecorder(logger, "check/recorded").dump() is None, "an empty dump returned something"
+    _check_nothing_left(logger, "check/recorded")
+
+
+def _check_tensors(logger: Any) -> None:
+    tensor = torch.stack(list(_pictures(0))).unsqueeze(0)
+    before = tensor.clone()
+    for more in ({"step": 7}, {}, {}, {"step": 8, "fps": FPS}):
+        video = logger.log_video("check/tensor", tensor, **more)
+        assert torch.equal(tensor, before), "log_video changed the tensor that it was given"
+        if isinstance(video, Video):
+            _check_video(video, 0)
+    _check_nothing_left(logger, "check/tensor")
+
+
+def _check_torchrl(logger: Any) -> None:
+    recorder = TorchRLRecorder(logger, "check/torchrl", fps=FPS, skip=1)
+    for picture in _pictures(0):
+        recorder._apply_transform(picture)
+    recorder.dump(step=1)
+    if not isinstance(logger, Logger):
+        return
+    for more in ({}, {"step": 0}, {"step": 1000}):
+        logger.log_scalar("check/scalar", 0.5, **more)
+    logger.log_metrics({"check/one": 1.0, "check/two": torch.tensor(2.0)}, step=1001)
+    logger.log_hparams({"lr": 1e-3, "algorithm": "ppo"})
+    with contextlib.suppress(NotImplementedError):  # as some of TorchRL's
+        logger.log_histogram("check/histogram", torch.arange(100.0), step=1002, bins=10)
+    assert isinstance(repr(logger), str), "repr() of it is no str"
+
+
+def _check_streaming(logger: VideoLogger) -> None:
+    before = _unfinished(logger.open_clip("check/clip", fps=FPS))
+    clip = _opened(logger)
+    assert _unfinished(clip) == before, "open_clip wrote something before its first picture came"
+    _fill(clip)
+    clip.discard()
+    assert _unfinished(clip) == before, f"a clip that was discarded left {_unfinished(clip) - before}"
+
+    clip = _opened(logger)
+    _fill(clip)
+    first = clip.finish()
+    path = first.path if isinstance(first, Video) else None
+    published = logger.log_video("check/clip", first, 1)
+    if path is not None and not (published and published.path == path):
+        assert not path.exists(), f"log_video left {path}, which was given to it"
+
+    _raises(SettingError, "a setting that does not exist", lambda: _opened(logger, no_such_setting=1))
+    _raises(SettingError, "fps=0", lambda: _opened(logger, fps=0))
+    _raises(TagError, "the tag '../outside'", lambda: logger.open_clip("../outside"))
+    _raises(SettingError, "a setting that does not exist", lambda: VideoRecorder(logger, "check", no_such_setting=1))
+
+
+def _opened(logger: VideoLogger, **settings: Any) -> Clip:
+    clip = logger.open_clip("check/clip", **{"fps": FPS, **settings})
+    assert isinstance(clip, Clip), f"open_clip returned {type(clip).__name__}; expected a vidrec.clip.Clip"
+    assert clip.frames == 0, "open_clip returned a clip with frames in it"
+    return clip
+
+
+def _fill(clip: Clip) -> None:
+    for picture in _pictures(0):
+        clip.write(picture.permute(1, 2, 0).unsqueeze(0).contiguous())
+    assert clip.frames == FRAMES, f"a clip counts {clip.frames} frames after {FRAMES} were written"
+
+
+def _raises(expected: type[Exception], what: str, call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except expected:
+        return
+    raise AssertionError(f"{what} was taken; expected a {expected.__name__} before anything is recorded")
+
+
+def _pictures(first: int) -> Iterator[Tensor]:
+    """Yield plain grey pictures, uint8 ``[3, H, W]``, each of another brightness."""
+    for i in range(FRAMES):
+        yield torch.full((3, *SIZE), first + 10 * i, dtype=torch.uint8)
+
+
+def _check_video(video: Video, first: int) -> None:
+    assert video.path.is_file(), f"{video.path} was returned, and is not there"
+    assert MARK not in video.path.name, f"{video.path} was returned, and has the name of an unfinished file"
+    assert video.frames == FRAMES, f"{video.path} should have {FRAMES} frames, and has {video.frames}"
+    for i, (picture, expected) in enumerate(zip(video.pictures(), _pictures(first), strict=True)):
+        apart = abs(float(picture.float().mean()) - float(expected.float().mean()))
+        assert apart <= TOLERANCE, f"frame {i} of {video.path} is {apart:.0f} of 255 brighter or darker than recorded"
+
+
+def _unfinished(clip: Clip) -> set[Path]:
+    return clip.unfinished() if isinstance(clip, FileClip) else set()
+
+
+def _check_nothing_left(logger: Any, tag: str) -> None:
+    left = _unfinished(adapt(logger).open_clip(tag))
+    assert not left, f"unfinished files were left: {left}"
