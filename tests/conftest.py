@@ -15,7 +15,7 @@ from vidrec.encoding import Encoding
 REQUIRE_ALL = bool(os.environ.get("VIDREC_REQUIRE_ALL"))
 
 
-ENCODED = ["mp4", "webm", "mkv", "gif"]
+ENCODED = ["mp4", "webm", "mkv", "gif", "apng"]
 
 
 def missing(what: str) -> None:

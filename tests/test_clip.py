@@ -8,6 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from conftest import ENCODED
 from pictures import decode, numbered, numbers_in, probe, read_number
 from tensordict import MemoryMappedTensor
 
@@ -16,7 +17,6 @@ from vidrec.encoder import Encoder
 from vidrec.encoding import Encoding
 from vidrec.errors import EncoderError, FrameError
 
-ENCODED = ["mp4", "webm", "gif", "mkv"]
 TENSORS = ["pt", "memmap"]
 EXACT = ["mkv", *TENSORS]
 ALL = ENCODED + TENSORS
@@ -183,7 +183,7 @@ def test_another_size_is_refused_and_the_clip_as_it_was(clip, video_format):
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (3, 4), (1, 8), (9, 1), (300, 7)], ids=str)
 @pytest.mark.parametrize("video_format", ENCODED)
 def test_pictures_come_back_in_the_size_that_was_recorded(clip, video_format, size, settings):
-    clip = clip(video_format, **settings, crf=None if video_format == "gif" else 1)
+    clip = clip(video_format, **settings, crf=None if video_format in ("gif", "apng") else 1)
     ramp = torch.linspace(16, 240, size[0] * size[1]).reshape(1, *size, 1).expand(-1, -1, -1, 3).byte()
     pictures = torch.cat([ramp, 255 - ramp]).contiguous()
     clip.write(pictures)
@@ -355,7 +355,7 @@ def test_an_odd_picture_is_padded_by_its_own_last_row_and_column(clip, video_for
 
 @pytest.mark.parametrize("video_format", ENCODED)
 def test_colours_are_right_to_the_pixel(clip, video_format):
-    clip = clip(video_format, crf=None if video_format == "gif" else 1)
+    clip = clip(video_format, crf=None if video_format in ("gif", "apng") else 1)
     colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [200, 30, 120], [128, 128, 128]])
     picture = colours[torch.arange(48 * 64) % 6].reshape(48, 64, 3)
     clip.write(picture[None].byte())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import ENCODED
 from pictures import numbered, numbers_in, read_number
 from worlds import FailingLogger
 
@@ -83,7 +84,7 @@ def wait_for_encoders(folder):
     raise AssertionError("an encoder does not end")
 
 
-@pytest.mark.parametrize("video_format", ["mp4", "webm", "mkv", "gif"])
+@pytest.mark.parametrize("video_format", ENCODED)
 def test_after_sigkill_all_300_frames_decode_under_the_unfinished_name(video_format, tmp_path):
     child = process("time.sleep(60)", video_format, cwd=tmp_path)
     assert child.stdout.readline() == "recorded\n"
@@ -253,7 +254,7 @@ MEMORY = """
 """
 
 
-@pytest.mark.parametrize("video_format", ["mp4", "webm", "gif", "mkv", "pt", "memmap"])
+@pytest.mark.parametrize("video_format", [*ENCODED, "pt", "memmap"])
 def test_memory_is_flat_from_frame_500_to_5000(video_format):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(MEMORY), video_format], capture_output=True, text=True, check=True

@@ -24,7 +24,7 @@ from vidrec import torch_file
 from vidrec.encoder import Encoder
 from vidrec.encoding import Encoding
 from vidrec.errors import EncoderError, FrameError
-from vidrec.ffmpeg import find_ffmpeg, join
+from vidrec.ffmpeg import encode_again, find_ffmpeg, join
 from vidrec.video import Video
 
 MARK = ".part-"
@@ -208,7 +208,10 @@ class EncodedClip(FileClip):
         if len(self._parts) > 1:
             joined = self._next_path()
             try:
-                frames = join(self._parts, joined, self.encoding.muxer_args)
+                if self.encoding.format.joinable:
+                    frames = join(self._parts, joined, self.encoding.muxer_args)
+                else:
+                    frames = encode_again(self._parts, joined, self.encoding.fps, self.encoding.encoder_args)
                 if frames != self._finished:
                     raise EncoderError(f"{frames} frames of {self._finished} could be joined from {self._parts}")
                 parts, self._parts = self._parts, [joined]

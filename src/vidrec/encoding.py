@@ -22,6 +22,7 @@ class Format:
     codec: str = "none"
     pixel_format: str = "rgb24"
     crf: float | None = None
+    joinable: bool = True  # whether files can be joined without encoding them again
 
     @property
     def encoded(self) -> bool:
@@ -35,7 +36,7 @@ FORMATS: Mapping[str, Format] = {
     "webm": Format("webm", ("-f", "webm"), "libvpx-vp9", "yuv420p", 30),
     "mkv": Format("mkv", ("-f", "matroska"), "libx264rgb", "rgb24", 0),
     "gif": Format("gif", ("-f", "gif"), "gif", "bgr8"),
-    "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24"),
+    "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24", joinable=False),
     "pt": Format("pt"),
     "memmap": Format("memmap"),
 }
@@ -177,11 +178,16 @@ class Encoding:
 
     def ffmpeg_args(self, size: tuple[int, int]) -> list[str]:
         """Return what stands between FFmpeg's input and the name of its output, for pictures of (height, width)."""
+        return ["-vf", self._filters(size), *self.encoder_args]
+
+    @property
+    def encoder_args(self) -> list[str]:
+        """FFmpeg's arguments for encoding frames that are as they should be."""
         codec, crf = self.codec, self.crf
         if crf is None and self.video_codec is None:
             crf = self.format.crf
         preset = self.preset or PRESETS.get(codec)
-        args = ["-vf", self._filters(size), "-c:v", codec, *ENCODER_ARGS.get(codec, ())]
+        args = ["-c:v", codec, *ENCODER_ARGS.get(codec, ())]
         args += ["-threads", str(min(MAX_THREADS, os.cpu_count() or 1))]
         args += ["-g", str(max(1, round(GOP_SECONDS * self.fps)))]
         args += [] if crf is None else ["-crf", f"{crf:g}"]

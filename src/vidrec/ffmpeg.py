@@ -4,6 +4,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,9 @@ def read_pictures(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
         EncoderError: FFmpeg cannot read the file, or it holds fewer.
     """
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
-        if path.suffix == ".gif":
-            # moviepy reads at a constant rate, and would double frames: a GIF counts in hundredths of a second
+        if path.suffix in (".gif", ".apng"):
+            # moviepy reads at a constant rate, and would double frames: a GIF counts in hundredths of a second, and of
+            # a short APNG FFmpeg does not find out the rate
             copy = Path(folder) / "constant_rate.mkv"
             lossless = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
             code, words = run(["-r", "30", "-i", f"file:{path}", *lossless, f"file:{copy}"])
@@ -120,7 +122,21 @@ def join(parts: Sequence[Path], target: Path, muxer_args: Sequence[str]) -> int:
             listing.write(f"file 'file:{quoted}'\n")
         listing.flush()
         source = ["-progress", "pipe:1", "-f", "concat", "-safe", "0", "-i", listing.name, "-c", "copy"]
-        done = _run(["-nostdin", "-loglevel", "error", *source, *muxer_args, f"file:{target}"])
+        return _join(parts, [*source, *muxer_args, f"file:{target}"])
+
+
+def encode_again(parts: Sequence[Path], target: Path, fps: Fraction, encoder_args: Sequence[str]) -> int:
+    """Join videos as `join` does, for a lossless format whose files cannot be joined as they are.
+
+    FFmpeg writes an APNG of one frame as a PNG, which is another format to it.
+    """
+    sources = [word for part in parts for word in ("-r", str(fps), "-i", f"file:{part}")]
+    concat = ["-filter_complex", f"concat=n={len(parts)}:v=1:a=0"]
+    return _join(parts, ["-progress", "pipe:1", *sources, *concat, *encoder_args, f"file:{target}"])
+
+
+def _join(parts: Sequence[Path], args: Sequence[str]) -> int:
+    done = _run(["-nostdin", "-loglevel", "error", *args])
     if done.returncode or done.stderr:  # FFmpeg goes on without a part that it cannot read
         raise EncoderError(f"FFmpeg could not join {', '.join(map(str, parts))}: {done.stderr.strip()}")
     return count_frames(done.stdout) or 0
