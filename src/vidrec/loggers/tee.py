@@ -17,7 +17,7 @@ from vidrec.video import Video
 
 
 class TeeLogger(VideoLogger, Logger):
-    """Logs to several loggers, of any kind.
+    """Logs to several loggers, of any kind; an object that has no more than `log_video` gets no more than videos.
 
     A video is encoded once for all loggers that want it encoded in the same way. One logger that fails does not keep
     the others from getting theirs; what it raised is raised in the end. The next `dump` of a recorder gives the video
@@ -76,7 +76,7 @@ class TeeLogger(VideoLogger, Logger):
 
     def log_metrics(self, metrics: Any, step: int | None = None, **settings: Any) -> Any:
         """Log several scalars with every logger; return what the first returns."""
-        return self._each("log_metrics", metrics, step=step, **settings)[0]
+        return next(iter(self._each("log_metrics", metrics, step=step, **settings)), None)
 
     def log_str(self, name: str, value: str, step: int | None = None) -> None:
         """Log a text with every logger."""
@@ -110,11 +110,12 @@ class TeeLogger(VideoLogger, Logger):
         return f"TeeLogger({', '.join(map(repr, self.loggers))})"
 
     def _each(self, method: str, *args: Any, **kwargs: Any) -> list[Any]:
-        """Call `method` of every logger and return what they do; raise the first error when all had their turn."""
+        """Call `method` of every logger that has it; raise the first error when all had their turn."""
         results, errors = [], []
         for logger in self.loggers:
             try:
-                results.append(getattr(logger, method)(*args, **kwargs))
+                if (call := getattr(logger, method, None)) is not None:
+                    results.append(call(*args, **kwargs))
             except Exception as error:
                 errors.append(error)
         raise_first(errors)

@@ -1,0 +1,240 @@
+"""Several loggers as one."""
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+import torchrl.record
+from pictures import numbered, numbers_in, read_number
+from torchrl.envs import TransformedEnv
+from worlds import FailingLogger, KeepLogger, PixelsEnv
+
+from vidrec import CSVLogger, EncoderError, MemoryLogger, SettingError, TeeLogger, VideoRecorder, VidrecWarning
+from vidrec.encoder import Encoder
+
+
+def record(recorder, numbers):
+    for number in numbers:
+        recorder._apply_transform(numbered(number))
+
+
+def numbers_of(tensor):
+    return [read_number(picture.permute(1, 2, 0)) for picture in tensor[0]]
+
+
+@pytest.fixture
+def encoders(monkeypatch):
+    """The encoders that were started."""
+    started = []
+    start = Encoder.__init__
+
+    def count(self, *args, **kwargs):
+        start(self, *args, **kwargs)
+        started.append(self)
+
+    monkeypatch.setattr(Encoder, "__init__", count)
+    return started
+
+
+def test_each_logger_gets_the_whole_video_and_equal_wishes_are_encoded_once(encoders):
+    memory, other = MemoryLogger(), KeepLogger()
+    loggers = [CSVLogger("a"), memory, CSVLogger("b"), CSVLogger("gif", video_format="gif"), other, CSVLogger("c")]
+    recorder = VideoRecorder(TeeLogger(*loggers), "video", fps=30, skip=1)
+    env = TransformedEnv(PixelsEnv(), recorder)
+    env.rollout(11)
+    video = recorder.dump(step=4)
+    assert video.path.samefile("csv_logs/a/videos/video_4.mp4")
+    assert len(encoders) == 2
+    for name in ("a/videos/video_4.mp4", "b/videos/video_4.mp4", "c/videos/video_4.mp4", "gif/videos/video_4.gif"):
+        assert numbers_in(Path("csv_logs", name)) == list(range(12))
+    assert len({os.stat(f"csv_logs/{name}/videos/video_4.mp4").st_nlink for name in "abc"}) == 1
+    assert [numbers_of(video) for video in (memory.videos[0].value, other.videos[0])] == [list(range(12))] * 2
+    assert (memory.videos[0].name, memory.videos[0].step, memory.videos[0].settings) == ("video", 4, {"fps": 30})
+    assert not list(Path().rglob("*.part-*"))
+
+
+def test_a_file_that_was_shared_can_be_deleted_and_changed_by_each_logger():
+    recorder = VideoRecorder(TeeLogger(CSVLogger("a"), CSVLogger("b")), "video")
+    record(recorder, range(3))
+    recorder.dump(step=0)
+    Path("csv_logs/a/videos/video_0.mp4").unlink()
+    assert numbers_in(Path("csv_logs/b/videos/video_0.mp4")) == [0, 1, 2]
+
+
+def test_files_are_copied_where_they_cannot_be_linked(monkeypatch):
+    def no_links(*args, **kwargs):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    recorder = VideoRecorder(TeeLogger(CSVLogger("a"), CSVLogger("b")), "video")
+    record(recorder, range(3))
+    recorder.dump(step=0)
+    assert [numbers_in(Path(f"csv_logs/{name}/videos/video_0.mp4")) for name in "ab"] == [[0, 1, 2]] * 2
+    assert not list(Path().rglob("*.part-*"))
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_one_that_fails_is_raised_in_the_end_and_gets_its_own_at_the_next_dump(place):
+    loggers = [CSVLogger("a"), CSVLogger("b"), KeepLogger()]
+    fails = FailingLogger()
+    loggers.insert(place, fails)
+    recorder = VideoRecorder(TeeLogger(*loggers), "video")
+    record(recorder, range(3))
+    with pytest.raises(OSError, match="moon") as caught:
+        recorder.dump(step=1)
+    assert "the video 'video' is kept for" in caught.value.__notes__[0]
+    assert "in memory; call dump() again" in caught.value.__notes__[0]
+    assert [numbers_in(Path(f"csv_logs/{name}/videos/video_1.mp4")) for name in "ab"] == [[0, 1, 2]] * 2
+    recorder.dump(step=1)
+    assert numbers_of(fails.videos[0]) == [0, 1, 2]
+    assert [len(logger.videos) for logger in loggers if isinstance(logger, KeepLogger)] == [1, 1]
+    assert sorted(path.name for path in Path("csv_logs").rglob("*.mp4")) == ["video_1.mp4", "video_1.mp4"]
+
+
+def test_a_file_is_kept_for_one_of_several_that_want_it(monkeypatch):
+    loggers = [CSVLogger("a"), CSVLogger("b"), CSVLogger("c")]
+    log_video = loggers[1].experiment.add_video
+    failures = [OSError("no space left on the moon")]
+
+    def fail_once(*args, **kwargs):
+        if failures:
+            raise failures.pop()
+        return log_video(*args, **kwargs)
+
+    monkeypatch.setattr(loggers[1].experiment, "add_video", fail_once)
+    recorder = VideoRecorder(TeeLogger(*loggers), "video")
+    record(recorder, range(3))
+    with pytest.raises(OSError, match="moon") as caught:
+        recorder.dump(step=1)
+    [kept] = Path().rglob("*.part-*")
+    assert str(kept) in caught.value.__notes__[0]
+    record(recorder, range(3, 5))
+    recorder.dump(step=2)
+    found = {str(path.relative_to("csv_logs")): numbers_in(path) for path in Path("csv_logs").rglob("*.mp4")}
+    assert found == {
+        "a/videos/video_1.mp4": [0, 1, 2],
+        "c/videos/video_1.mp4": [0, 1, 2],
+        "a/videos/video_2.mp4": [3, 4],
+        "c/videos/video_2.mp4": [3, 4],
+        "b/videos/video_2.mp4": [0, 1, 2, 3, 4],
+    }
+
+
+def test_two_that_fail_are_both_named():
+    recorder = VideoRecorder(TeeLogger(FailingLogger(), CSVLogger("a"), FailingLogger()), "video")
+    record(recorder, range(3))
+    with pytest.raises(OSError, match="moon") as caught:
+        recorder.dump()
+    assert any(note.startswith("and: no space left on the moon") for note in caught.value.__notes__)
+
+
+def test_an_encoder_that_dies_costs_the_others_nothing_and_the_next_video_has_all(encoders):
+    memory = MemoryLogger()
+    recorder = VideoRecorder(TeeLogger(CSVLogger("a"), CSVLogger("b", video_format="mkv"), memory), "video")
+    record(recorder, range(3))
+    encoders[0]._process.kill()
+    encoders[0]._process.wait()
+    record(recorder, range(3, 200))
+    with pytest.raises(EncoderError, match="FFmpeg stopped with exit code -9"):
+        recorder.dump(step=0)
+    assert numbers_of(memory.videos[0].value) == list(range(200))
+    assert numbers_in(Path("csv_logs/b/videos/video_0.mkv")) == list(range(200))
+    assert recorder.dump() is None
+    record(recorder, [7])
+    recorder.dump(step=1)
+    assert numbers_in(Path("csv_logs/a/videos/video_1.mp4")) == [7]
+    assert len(memory.videos) == 2
+
+
+def test_the_only_encoder_that_dies_is_an_error_at_once(encoders):
+    recorder = VideoRecorder(TeeLogger(CSVLogger("a"), CSVLogger("b")), "video")
+    record(recorder, range(3))
+    encoders[0]._process.kill()
+    encoders[0]._process.wait()
+    with pytest.raises(EncoderError, match="exit code -9"):
+        record(recorder, range(1000))
+
+
+def test_settings_must_be_known_to_each_logger():
+    with pytest.raises(SettingError, match="format"):
+        VideoRecorder(TeeLogger(CSVLogger("a"), MemoryLogger()), "video", format="gif")
+    with pytest.raises(SettingError, match="at least one"):
+        TeeLogger()
+
+
+def test_warnings_as_errors_lose_nothing():
+    failing = FailingLogger()
+    recorder = VideoRecorder(TeeLogger(CSVLogger("a"), failing), "video")
+    record(recorder, range(2))
+    failing.failures = 0
+    recorder.dump(step=0)
+    failing.failures = 1
+    record(recorder, range(3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", VidrecWarning)
+        with pytest.raises(OSError, match="moon") as caught:
+            recorder.dump(step=0)  # the name in the folder is taken, and the other logger fails
+    assert any("exists and is kept" in note for note in caught.value.__notes__)
+    recorder.dump(step=0)
+    assert [len(video[0]) for video in failing.videos] == [2, 3]
+    assert len(list(Path("csv_logs").rglob("*.mp4"))) == 2
+
+
+def test_all_else_reaches_each_logger_with_its_step():
+    first, second = MemoryLogger(), MemoryLogger()
+    tee = TeeLogger(first, second)
+    tee.log_scalar("loss", 0.5, step=3)
+    tee.log_metrics({"a": torch.tensor(1.0)}, step=4)
+    tee.log_hparams({"lr": 1e-3})
+    tee.log_histogram("weights", [1.0, 2.0], step=5, bins=10)
+    tee.log_str("note", "text", step=6)
+    tee.log_video("video", torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8), step=7)
+    for logger in (first, second):
+        assert [(entry.name, entry.value, entry.step) for entry in logger.scalars] == [("loss", 0.5, 3), ("a", 1.0, 4)]
+        assert logger.hparams[0].value == {"lr": 1e-3}
+        assert (logger.histograms[0].step, logger.histograms[0].settings) == (5, {"bins": 10})
+        assert (logger.texts[0].value, logger.texts[0].step) == ("text", 6)
+        assert (logger.videos[0].value.shape, logger.videos[0].step) == ((1, 2, 3, 8, 8), 7)
+
+
+def test_what_one_logger_cannot_do_is_raised_when_the_others_have_done_it():
+    memory = MemoryLogger()
+    tee = TeeLogger(CSVLogger("a"), memory)
+    with pytest.raises(NotImplementedError):
+        tee.log_histogram("weights", [1.0], step=5, bins=10)
+    assert len(memory.histograms) == 1
+
+
+def test_it_works_under_torchrls_own_recorder_and_in_another():
+    memory = MemoryLogger()
+    tee = TeeLogger(TeeLogger(CSVLogger("a"), memory), CSVLogger("b"))
+    recorder = torchrl.record.VideoRecorder(tee, "theirs", skip=1)
+    record(recorder, range(3))
+    recorder.dump()
+    recorder = VideoRecorder(tee, "ours")
+    record(recorder, range(3))
+    recorder.dump()
+    assert [numbers_of(video.value) for video in memory.videos] == [[0, 1, 2]] * 2
+    found = {str(path.relative_to("csv_logs")): numbers_in(path) for path in Path("csv_logs").rglob("*.mp4")}
+    names = ["a/videos/theirs_0.mp4", "a/videos/ours_0.mp4", "b/videos/theirs_0.mp4", "b/videos/ours_0.mp4"]
+    assert found == {name: [0, 1, 2] for name in names}
+
+
+def test_lifecycle_and_state_are_those_of_all_its_loggers():
+    loggers = [CSVLogger("a"), CSVLogger("b")]
+    tee = TeeLogger(*loggers, KeepLogger())
+    assert tee.client() is tee
+    assert tee.is_alive
+    assert tee.exp_name == "a"
+    tee.loggers[0].log_video("video", torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8))
+    state = tee.state_dict()
+    other = TeeLogger(CSVLogger("a"), CSVLogger("b"), KeepLogger())
+    other.load_state_dict(state)
+    assert other.loggers[0].experiment.videos_counter == {"video": 1}
+    tee = TeeLogger(*loggers)
+    tee.close()
+    assert not tee.is_alive
+    assert not any(logger.is_alive for logger in loggers)
+    assert repr(tee).startswith("TeeLogger(CSVLogger(")
