@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test check build bench clean
+.PHONY: install demo test check build bench panel clean
 
 # torch first, and in the version of constraints.txt, so that nothing draws in another build of it
 .venv/.torch:
@@ -46,6 +46,9 @@ build: .venv/.dev  ## the wheel, installed alone and tried out
 
 bench: .venv/.bench  ## side by side with TorchRL's recorder; needs the system's ffmpeg libraries
 	$(BIN)/python benchmarks/bench.py
+
+panel: .venv/.dev  ## take the picture of TensorBoard in the README again; needs Chromium and its driver
+	VIDREC_SAVE_PANEL=$(CURDIR)/docs/tensorboard.png $(BIN)/python -m pytest -q tests/test_browser.py -k mspacman
 
 clean:
 	rm -rf .venv dist

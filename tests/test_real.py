@@ -58,16 +58,40 @@ def test_a_gymnasium_env_is_recorded_pixel_by_pixel(name, video_format):
     env.close()
 
 
+def run_example(name):
+    require("ale_py", "pygame")
+    script = EXAMPLES / f"{name}.py"
+    assert len(script.read_text().splitlines()) < 40
+    subprocess.run([sys.executable, script], check=True, capture_output=True)
+
+
+def test_the_tensorboard_example_leaves_a_video_at_each_step():
+    require("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run_example("tensorboard_run")
+    events = EventAccumulator("tb_logs/mspacman").Reload()
+    assert [event.step for event in events.Images("eval/game")] == [1000, 2000, 3000]
+    assert len(events.Scalars("eval/return")) == 3
+    Path("game.apng").write_bytes(events.Images("eval/game")[0].encoded_image_string)
+    assert len(decode(Path("game.apng"))) == 100
+
+
+def test_the_wandb_example_leaves_a_video_at_each_step(monkeypatch):
+    require("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run_example("wandb_run")
+    videos = list(Path("wandb").glob("offline-run-*/files/media/videos/eval/game_*.mp4"))
+    assert [len(decode(video)) for video in videos] == [100] * 3
+
+
 @pytest.mark.parametrize("example", ["atari", "cheetah", "grid"])
 def test_the_example_runs_and_leaves_its_video(example):
     if example == "cheetah":
         require("dm_control")
         if "MUJOCO_GL" not in os.environ and "DISPLAY" not in os.environ:
             missing("no OpenGL: set MUJOCO_GL=egl or osmesa")
-    require("ale_py", "pygame")
-    script = EXAMPLES / f"{example}.py"
-    assert len(script.read_text().splitlines()) < 40
-    subprocess.run([sys.executable, script], check=True, capture_output=True)
+    run_example(example)
     expected = {
         "atari": ("videos/atari/videos/mspacman_0.mp4", 301),
         "cheetah": ("cheetah_videos/cheetah/videos/run_video_0.mp4", 50),

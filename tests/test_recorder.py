@@ -550,18 +550,6 @@ def test_a_worker_side_recorder_finishes_its_videos_when_the_env_is_closed():
         assert list(range(6)) in [numbers_in(path) for path in videos(f"worker{worker}")]
 
 
-def test_a_logger_service_is_asked_for_its_client_and_gets_the_video():
-    service = CSVLogger("run", service_backend="process")
-    try:
-        recorder = VideoRecorder(service, "video", fps=24)
-        for number in range(5):
-            recorder._apply_transform(numbered(number))
-        recorder.dump()
-    finally:
-        service.shutdown()
-    assert [numbers_in(path) for path in videos()] == [[0, 1, 2, 3, 4]]
-
-
 def test_recording_stays_out_of_the_graph_of_torch_compile():
     torch._dynamo.reset()
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=2)

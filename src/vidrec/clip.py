@@ -211,7 +211,8 @@ class EncodedClip(FileClip):
                 if self.encoding.format.joinable:
                     frames = join(self._parts, joined, self.encoding.muxer_args)
                 else:
-                    frames = encode_again(self._parts, joined, self.encoding.fps, self.encoding.encoder_args)
+                    encoding = self.encoding
+                    frames = encode_again(self._parts, joined, encoding.fps, encoding.again, encoding.encoder_args)
                 if frames != self._finished:
                     raise EncoderError(f"{frames} frames of {self._finished} could be joined from {self._parts}")
                 parts, self._parts = self._parts, [joined]

@@ -22,7 +22,7 @@ class Format:
     codec: str = "none"
     pixel_format: str = "rgb24"
     crf: float | None = None
-    joinable: bool = True  # whether files can be joined without encoding them again
+    joinable: bool = True  # whether FFmpeg can join files without encoding them again
 
     @property
     def encoded(self) -> bool:
@@ -35,7 +35,7 @@ FORMATS: Mapping[str, Format] = {
     "mp4": Format("mp4", ("-movflags", "+hybrid_fragmented", "-f", "mp4"), "libx264", "yuv420p", 20),
     "webm": Format("webm", ("-f", "webm"), "libvpx-vp9", "yuv420p", 30),
     "mkv": Format("mkv", ("-f", "matroska"), "libx264rgb", "rgb24", 0),
-    "gif": Format("gif", ("-f", "gif"), "gif", "bgr8"),
+    "gif": Format("gif", ("-f", "gif"), "gif", "bgr8", joinable=False),
     "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24", joinable=False),
     "pt": Format("pt"),
     "memmap": Format("memmap"),
@@ -46,7 +46,7 @@ FORMATS: Mapping[str, Format] = {
 ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
     "libx264": ("-bf", "0"),
     "libx264rgb": ("-bf", "0"),
-    # Each frame with a palette of its own, so that files can be joined. Without transdiff, which compares pixels by
+    # Each frame with a palette of its own. Without transdiff, which compares pixels by
     # their place in the palette, and so takes some that changed with it for unchanged ones.
     "gif": ("-global_palette", "0", "-gifflags", "+offsetting-transdiff"),
     # the smallest and nearly the fastest of its predictions and levels, on drawn and on rendered pictures
@@ -179,6 +179,11 @@ class Encoding:
     def ffmpeg_args(self, size: tuple[int, int]) -> list[str]:
         """Return what stands between FFmpeg's input and the name of its output, for pictures of (height, width)."""
         return ["-vf", self._filters(size), *self.encoder_args]
+
+    @property
+    def again(self) -> str:
+        """The FFmpeg filter for frames that come from a file of this encoding, and go into another of it."""
+        return GIF_PALETTE if self.codec == "gif" else f"format={self._pixel_format}"
 
     @property
     def encoder_args(self) -> list[str]:

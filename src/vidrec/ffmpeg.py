@@ -125,13 +125,13 @@ def join(parts: Sequence[Path], target: Path, muxer_args: Sequence[str]) -> int:
         return _join(parts, [*source, *muxer_args, f"file:{target}"])
 
 
-def encode_again(parts: Sequence[Path], target: Path, fps: Fraction, encoder_args: Sequence[str]) -> int:
-    """Join videos as `join` does, for a lossless format whose files cannot be joined as they are.
+def encode_again(parts: Sequence[Path], target: Path, fps: Fraction, filters: str, encoder_args: Sequence[str]) -> int:
+    """Join videos as `join` does, for formats that lose nothing by it, and whose files cannot be joined as they are.
 
-    FFmpeg writes an APNG of one frame as a PNG, which is another format to it.
+    Of two GIFs in one file other programs show the first, and an APNG of one frame is a PNG, another format to FFmpeg.
     """
     sources = [word for part in parts for word in ("-r", str(fps), "-i", f"file:{part}")]
-    concat = ["-filter_complex", f"concat=n={len(parts)}:v=1:a=0"]
+    concat = ["-filter_complex", f"concat=n={len(parts)}:v=1:a=0,{filters}"]
     return _join(parts, ["-progress", "pipe:1", *sources, *concat, *encoder_args, f"file:{target}"])
 
 
