@@ -52,8 +52,8 @@ class MemoryLogger(Logger):
         self.texts: list[Logged] = []
         super().__init__(exp_name, log_dir)
 
-    def _create_experiment(self) -> "MemoryLogger":
-        return self
+    def _create_experiment(self) -> None:
+        """Return None: there is nothing behind it."""
 
     def log_scalar(self, name: str, value: float, step: int | None = None, **settings: Any) -> None:
         """Keep a scalar."""
