@@ -4,6 +4,9 @@ import pytest
 from conftest import require
 from processes import run_python, without
 
+from vidrec import ExtraError
+from vidrec.errors import need
+
 EXTRAS = ("matplotlib", "mlflow", "tensorboard", "trackio", "wandb")
 
 CHECK = f"""
@@ -56,3 +59,10 @@ recorder._apply_transform(torch.zeros(48, 64, 3, dtype=torch.uint8))
 print(recorder.dump().frames, len(logger.videos))
 """
     assert run_python(without(*EXTRAS) + script).stdout == "1 1\n"
+
+
+def test_a_folder_of_the_name_of_a_package_is_not_that_package(tmp_path, monkeypatch):
+    (tmp_path / "no_such_package").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ExtraError, match=r'pip install "vidrec\[no_such_package\]"'):
+        need("no_such_package", "a test")

@@ -1,17 +1,32 @@
 """Several loggers as one."""
 
+import copy
+import dataclasses
 import os
+import pickle
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
 import torchrl.record
+from conftest import require
 from pictures import numbered, numbers_in, read_number
 from torchrl.envs import TransformedEnv
 from worlds import FailingLogger, KeepLogger, PixelsEnv
 
-from vidrec import CSVLogger, EncoderError, MemoryLogger, SettingError, TeeLogger, VideoRecorder, VidrecWarning
+from vidrec import (
+    CSVLogger,
+    EncoderError,
+    MemoryLogger,
+    SettingError,
+    TeeLogger,
+    TensorboardLogger,
+    VideoLogger,
+    VideoRecorder,
+    VidrecWarning,
+)
+from vidrec.clip import TensorClip
 from vidrec.encoder import Encoder
 
 
@@ -118,7 +133,8 @@ def test_a_file_is_kept_for_one_of_several_that_want_it(monkeypatch):
         "c/videos/video_1.mp4": [0, 1, 2],
         "a/videos/video_2.mp4": [3, 4],
         "c/videos/video_2.mp4": [3, 4],
-        "b/videos/video_2.mp4": [0, 1, 2, 3, 4],
+        "b/videos/video_1.mp4": [0, 1, 2],
+        "b/videos/video_2.mp4": [3, 4],
     }
 
 
@@ -238,3 +254,179 @@ def test_lifecycle_and_state_are_those_of_all_its_loggers():
     assert not tee.is_alive
     assert not any(logger.is_alive for logger in loggers)
     assert repr(tee).startswith("TeeLogger(CSVLogger(")
+
+
+# what was put aside for a logger that failed
+
+
+class Failing(CSVLogger):
+    """Raises as long as `failures` is not empty."""
+
+    def __init__(self, *args, failures=(), **kwargs):
+        super().__init__(*args, **kwargs)
+        self.failures = list(failures)
+
+    def log_video(self, *args, **kwargs):
+        if self.failures:
+            raise self.failures.pop()
+        return super().log_video(*args, **kwargs)
+
+
+@pytest.mark.parametrize("video_format", ["pt", "memmap", "mp4"])
+def test_a_published_video_does_not_change_while_another_logger_waits_for_its_own(video_format):
+    loggers = [CSVLogger("a", video_format=video_format), Failing("b", video_format=video_format, failures=[OSError()])]
+    recorder = VideoRecorder(TeeLogger(*loggers), "video")
+    record(recorder, range(3))
+    with pytest.raises(OSError):  # noqa: PT011
+        recorder.dump()
+    [published] = Path("csv_logs/a").rglob("video_0.*")
+    data = published.read_bytes()
+    record(recorder, range(3, 6))
+    recorder.dump()
+    assert published.read_bytes() == data
+    for name in "ab":
+        assert [path.name for path in sorted(Path(f"csv_logs/{name}/videos").iterdir())] == [
+            f"video_0.{video_format}",
+            f"video_1.{video_format}",
+        ]
+
+
+def test_a_file_that_cannot_be_shared_costs_the_others_nothing(monkeypatch):
+    def full(source):
+        raise OSError(28, "No space left on device")
+
+    memory = MemoryLogger()
+    recorder = VideoRecorder(TeeLogger(CSVLogger("a"), CSVLogger("b"), memory), "video")
+    record(recorder, range(3))
+    with monkeypatch.context() as patch:
+        patch.setattr("vidrec.loggers.tee.share", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            recorder.dump()
+    assert "is kept for" in caught.value.__notes__[0]
+    assert len(memory.videos) == 1
+    recorder.dump()
+    assert [numbers_in(Path(f"csv_logs/{name}/videos/video_0.mp4")) for name in "ab"] == [[0, 1, 2]] * 2
+
+
+def test_ctrl_c_while_publishing_loses_no_logger():
+    memory, slow = MemoryLogger(), Failing("b", failures=[KeyboardInterrupt()])
+    recorder = VideoRecorder(TeeLogger(memory, CSVLogger("a"), slow, CSVLogger("c")), "video")
+    record(recorder, [1, 2])
+    with pytest.raises(KeyboardInterrupt):
+        recorder.dump(step=0)
+    record(recorder, [3, 4])
+    recorder.dump(step=1)
+    assert [(video.step, numbers_of(video.value)) for video in memory.videos] == [(0, [1, 2]), (1, [3, 4])]
+    for name in "abc":
+        found = {path.name: numbers_in(path) for path in Path(f"csv_logs/{name}/videos").iterdir()}
+        assert found == {"video_0.mp4": [1, 2], "video_1.mp4": [3, 4]}
+
+
+def test_max_frames_and_picture_sizes_begin_anew_also_while_one_logger_fails():
+    memory, failing = MemoryLogger(), FailingLogger()
+    failing.failures = 100
+    recorder = VideoRecorder(TeeLogger(memory, failing), "video", max_frames=3)
+    for size in ((48, 64), (24, 32), (48, 64)):
+        for number in range(3):
+            recorder._apply_transform(numbered(number, size))
+        with pytest.raises(OSError, match="moon"):
+            recorder.dump()
+    assert [(video.step, video.value.shape[1]) for video in memory.videos] == [(0, 3), (1, 3), (2, 3)]
+    failing.failures = 0
+    recorder.dump()
+    assert [(call[2], call[1].shape[3]) for call in failing.calls] == [(0, 48), (1, 24), (2, 48)]
+
+
+def test_a_logger_whose_clip_cannot_be_opened_costs_the_others_nothing():
+    class Dead(CSVLogger):
+        alive = True
+
+        def open_clip(self, tag, **settings):
+            if not self.alive:
+                raise ConnectionError("the service has ended")
+            return super().open_clip(tag, **settings)
+
+    memory, dead = MemoryLogger(), Dead("dead")
+    recorder = VideoRecorder(TeeLogger(memory, dead), "video")
+    dead.alive = False
+    record(recorder, range(3))
+    with pytest.raises(ConnectionError, match="has ended"):
+        recorder.dump()
+    assert numbers_of(memory.videos[0].value) == [0, 1, 2]
+    dead.alive = True
+    record(recorder, [3])
+    recorder.dump()
+    assert numbers_in(Path("csv_logs/dead/videos/video_1.mp4")) == [3]
+
+
+def test_a_file_that_is_gone_costs_the_others_nothing():
+    memory = MemoryLogger()
+    recorder = VideoRecorder(TeeLogger(CSVLogger("a", video_format="pt"), memory), "video")
+    record(recorder, range(3))
+    next(Path().rglob("*.part-*")).unlink()
+    with pytest.raises(EncoderError, match=r"finishing .* failed"):
+        recorder.dump()
+    assert numbers_of(memory.videos[0].value) == [0, 1, 2]
+    assert recorder.dump() is None
+
+
+def test_it_can_be_copied_with_a_logger_that_has_a_thread():
+    require("tensorboard")
+    recorder = VideoRecorder(TeeLogger(TensorboardLogger("run"), CSVLogger("a")), "video")
+    for other in (pickle.loads(pickle.dumps(recorder)), copy.deepcopy(recorder), recorder.clone()):
+        record(other, [1, 2])
+        assert other.dump().frames == 2
+    assert len(recorder.logger.experiment) == 2
+
+
+def test_tensors_are_encoded_once_too_and_a_video_is_read(encoders):
+    memory = MemoryLogger()
+    tee = TeeLogger(CSVLogger("a"), CSVLogger("b"), memory)
+    pictures = torch.stack([numbered(number).permute(2, 0, 1) for number in range(4)])
+    tee.log_video("video", pictures.reshape(2, 2, 3, 48, 64), step=1)
+    assert len(encoders) == 1
+    assert memory.videos[0].value.shape == (2, 2, 3, 48, 64)
+    assert [numbers_in(Path(f"csv_logs/{name}/videos/video_1.mp4")) for name in "ab"] == [[0, 1, 2, 3]] * 2
+    video = CSVLogger("c", video_format="mkv").log_video("video", pictures[None])
+    tee.log_video("again", video)
+    assert numbers_of(memory.videos[1].value) == [0, 1, 2, 3]
+    assert not list(Path().rglob("*.part-*"))
+
+
+def test_loggers_that_are_equal_are_not_the_same():
+    @dataclasses.dataclass
+    class Equal:
+        fails: bool = dataclasses.field(default=False, compare=False)
+        videos: list = dataclasses.field(default_factory=list, compare=False)
+
+        def log_video(self, name, video, step):
+            if self.fails:
+                self.fails = False
+                raise OSError("no space left on the moon")
+            self.videos.append(video)
+
+    one, other = Equal(), Equal(fails=True)
+    recorder = VideoRecorder(TeeLogger(one, other), "video")
+    record(recorder, [1])
+    with pytest.raises(OSError, match="moon"):
+        recorder.dump()
+    recorder.dump()
+    assert (len(one.videos), len(other.videos)) == (1, 1)
+
+
+def test_clips_of_ones_own_are_not_shared():
+    class Half(MemoryLogger, VideoLogger):
+        class Clip(TensorClip):
+            def _add(self, picture):
+                if picture.float().mean() > 100:
+                    super()._add(picture)
+
+        def open_clip(self, tag, **settings):
+            return self.Clip()
+
+    half, whole = Half(), MemoryLogger()
+    recorder = VideoRecorder(TeeLogger(half, whole, Half()), "video")
+    for shade in (0, 200, 0, 200):
+        recorder._apply_transform(torch.full((3, 48, 64), shade, dtype=torch.uint8))
+    recorder.dump()
+    assert (half.videos[0].value.shape[1], whole.videos[0].value.shape[1]) == (2, 4)

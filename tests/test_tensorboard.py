@@ -459,3 +459,42 @@ def test_torchrls_own_recorder_writes_through_our_logger():
     recorder.dump()
     assert numbers_in(only_image()) == [1, 3, 5, 7, 9]
     assert {duration for _, duration in strictly(only_image())} == {40}
+
+
+def test_after_a_write_error_the_next_dump_begins_another_event_file(monkeypatch):
+    logger = TensorboardLogger("run")
+    recorder = VideoRecorder(logger, "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    writer = logger.experiment._get_file_writer()
+
+    def full():
+        raise OSError("no space left on the moon")
+
+    monkeypatch.setattr(writer, "flush", full)
+    with pytest.raises(OSError, match="moon"):
+        recorder.dump(step=3)
+    recorder.dump(step=3)
+    assert logger.experiment._get_file_writer() is not writer
+    assert len(list(Path("tb_logs/run").glob("events.*"))) == 2
+    assert not list(Path("tb_logs/run").rglob("*.part-*"))
+
+
+def test_a_tensor_that_could_not_be_logged_leaves_no_file_and_no_step(monkeypatch):
+    logger = TensorboardLogger("run")
+    with monkeypatch.context() as patch:
+        patch.setattr(logger, "_write", lambda *args: (_ for _ in ()).throw(OSError("no space left on the moon")))
+        with pytest.raises(OSError, match="moon"):
+            logger.log_video("video", numbered(1).permute(2, 0, 1)[None, None])
+    assert not [path for path in Path("tb_logs/run/videos").rglob("*") if path.is_file()]
+    assert logger.state_dict()["local"]["next_steps"] == {}
+
+
+def test_a_file_that_cannot_be_deleted_after_it_was_logged_is_a_warning(monkeypatch):
+    logger = TensorboardLogger("run")
+    recorder = VideoRecorder(logger, "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *args, **kwargs: (_ for _ in ()).throw(PermissionError("no")))
+        with pytest.warns(VidrecWarning, match="was published, but could not be deleted"):
+            recorder.dump(step=3)
+    assert recorder.dump() is None

@@ -416,3 +416,12 @@ def test_dump_takes_less_than_a_tenth_of_torchrls():
         assert [path.is_file() for path in paths] == [True] * 3
     frames = [len(decode(folder_of(ours) / "files" / row["ours"]["path"])) for row in found if "ours" in row]
     assert frames == [300] * 3
+
+
+def test_a_run_that_is_disabled_keeps_nothing(tmp_path):
+    logger = WandbLogger("run", save_dir=tmp_path, mode="disabled", log_env_packages=False)
+    recorder = VideoRecorder(logger, "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    assert recorder.dump() is None
+    folder = Path(logger.experiment.dir).parent
+    assert not list(folder.rglob("*.mp4"))

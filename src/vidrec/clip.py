@@ -63,6 +63,11 @@ class Clip(ABC):
     def size(self) -> tuple[int, int] | None:
         """(height, width) of its pictures, in pixels; None before the first."""
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to publish."""
+        return bool(self.frames)
+
     @abstractmethod
     def finish(self) -> Any:
         """Return all that was written, whole, as its logger's `log_video` takes it.
@@ -276,9 +281,14 @@ class MemmapClip(FileClip):
         self._end += planes.nbytes
 
     def finish(self) -> Video:
-        with self._path().open("r+b") as file:
-            file.truncate(self._end)
-            self._complete(file)
+        path = self._path()
+        try:
+            with path.open("r+b") as file:
+                file.truncate(self._end)
+                self._complete(file)
+        except OSError as error:
+            self.leave()
+            raise EncoderError(f"finishing {path}, which holds {self.frames} frames, failed: {error}") from error
         self.leave()
         return self._video(self._path())
 

@@ -71,8 +71,11 @@ class Encoder:
         command += [*output_args, f"file:{path}"]
         # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. Both reports go to a
         # file: a pipe that nobody drains would fill and block.
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115
-        self._progress = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self._words = tempfile.TemporaryFile()  # noqa: SIM115
+            self._progress = tempfile.TemporaryFile()  # noqa: SIM115
+        except OSError as error:
+            raise EncoderError(f"FFmpeg could not be started for {path}: {error}") from error
         count = self._progress.fileno()
         command[1:1] = ["-nostats", "-stats_period", "3600", "-progress", f"pipe:{count}"]
         try:

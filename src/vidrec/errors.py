@@ -46,7 +46,8 @@ class VidrecWarning(UserWarning):
 
 def need(package: str, what: str) -> None:
     """Raise `ExtraError` unless `package`, which `what` needs and the extra of the same name brings, is installed."""
-    if importlib.util.find_spec(package) is None:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:  # a folder of that name, such as W&B makes, is no package
         raise ExtraError(f'{what} needs {package}, which is not installed: pip install "vidrec[{package}]"')
 
 

@@ -100,7 +100,7 @@ class Recording:
         """The clip that the next picture goes to. An empty one is made anew, for the logger and tag of the moment."""
         with self._lock:
             keeps = isinstance(self._clip, TensorClip) and isinstance(self._adapted, TensorLogger)
-            if self._clip is None or (self._clip.size is None and not keeps):
+            if self._clip is None or (self._clip.size is None and not self._clip.waiting and not keeps):
                 self._clip = self._adapted.open_clip(self.tag, **self.settings)
             return self._clip
 
@@ -162,9 +162,10 @@ class Recording:
     def _publish(self, suffix: str | None, step: int) -> Video | None:
         """Finish and publish what there is; return the video if it is one."""
         with self._lock:
-            if self._clip is None or not self._clip.frames:
+            if self._clip is None or not self._clip.waiting:
                 self.discard()
                 return None
+            new = bool(self._clip.frames)  # or else there is only what a logger has not taken before
             try:
                 video = self._clip.finish()
             except EncoderError:
@@ -181,12 +182,15 @@ class Recording:
                     raise
                 except Exception as error:
                     where = f"in {video.path}" if isinstance(video, Video) else "in memory"
-                    if video is not self._clip:  # a clip that is several has said it itself
+                    if self._clip.frames:
                         error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
+                    else:  # a clip that is several has put aside what not all have taken, and has said so
+                        self.iter += new
+                        self.count = self.beyond = 0
                     raise
             beyond = self.beyond
             self._forget()
-            self.iter += 1
+            self.iter += new
         if beyond:
             warnings.warn(
                 f"{beyond} pictures of {self.tag!r} came after max_frames={self.max_frames} and are not in the video",

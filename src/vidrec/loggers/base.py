@@ -1,6 +1,8 @@
 """What a logger must be for a recorder to stream into it, and how every other logger is made one."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -9,7 +11,7 @@ from torch import Tensor
 
 from vidrec.clip import Clip, FileClip, TensorClip
 from vidrec.encoding import Encoding
-from vidrec.errors import FrameError, VidrecError
+from vidrec.errors import FrameError, VidrecError, VidrecWarning
 from vidrec.frames import arrange, contiguous, to_rgb
 from vidrec.video import Video
 
@@ -24,7 +26,7 @@ class VideoLogger:
         """Return a clip that writes what this logger wants, where it wants it. Opens nothing before its first picture.
 
         Args:
-            tag: the name that the video will have, or its beginning.
+            tag: the name that the video will have, or its beginning; may hold ``/``.
             **settings: what the recorder's user asked for; goes before the logger's own, see `Encoding.of`.
 
         Raises:
@@ -61,9 +63,10 @@ class VideoLogger:
 
     def log_encoded_video(self, name: str, video: Video, data: bytes, *args: Any, **settings: Any) -> Video | None:
         """Publish `video`, whose file is not within reach here, but is made of `data`."""
-        with TemporaryDirectory(prefix="vidrec-", ignore_cleanup_errors=True) as folder:
+        with TemporaryDirectory(prefix="vidrec-") as folder, warnings.catch_warnings():
             path = Path(folder) / video.path.name
             path.write_bytes(data)
+            warnings.simplefilter("default", VidrecWarning)  # it is published, whatever warnings are here
             return self.log_video(name, video.at(path), *args, **settings)
 
 
@@ -81,20 +84,28 @@ class TensorLogger(VideoLogger):
         """Call the logger as TorchRL's recorder does, with a uint8 tensor ``[1, T, 3, H, W]``."""
         self.logger.log_video(name=name, video=video, step=step, **settings)
 
+    def __repr__(self) -> str:
+        return repr(self.logger)
 
-def to_video(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) -> Video:
-    """Return what a logger was given as a finished video; a tensor is written into a clip that `open_clip` returns."""
+
+@contextmanager
+def finished(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) -> Iterator[Video]:
+    """Give what a logger was given as a finished video; a tensor is written into a clip that `open_clip` returns.
+
+    If publishing fails, the file of a tensor is deleted: whoever called still has the tensor.
+    """
     if isinstance(video, Video):
-        return video
+        yield video
+        return
     clip = open_clip()
     try:
         write_tensor(clip, video, name)
-        finished = clip.finish()
+        yield clip.finish()
+    except VidrecWarning:
+        raise
     except BaseException:
         clip.discard()
         raise
-    assert isinstance(finished, Video)
-    return finished
 
 
 def write_tensor(clip: Clip, video: Tensor, name: str) -> None:

@@ -13,7 +13,7 @@ from torchrl.record.loggers import csv as torchrl_csv
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import VidrecWarning
-from vidrec.loggers.base import VideoLogger, to_video
+from vidrec.loggers.base import VideoLogger, finished
 from vidrec.loggers.files import check_name, move
 from vidrec.video import Video
 
@@ -46,12 +46,12 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
     def add_video(self, tag: str, vid_tensor: Tensor | Video, global_step: int | None = None, **settings: Any) -> Video:
         """Publish a video in the folder, see `CSVLogger.log_video`."""
         check_name(tag)
-        video = to_video(vid_tensor, tag, lambda: self.open_clip(tag, **settings))
         if global_step is None:
             global_step = self.videos_counter[tag]
             self.videos_counter[tag] += 1
-        name = check_name(f"{tag}_{global_step}") + f".{video.encoding.format.extension}"
-        video = video.at(move(video.path, self._videos / name))
+        with finished(vid_tensor, tag, lambda: self.open_clip(tag, **settings)) as whole:
+            name = check_name(f"{tag}_{global_step}") + f".{whole.encoding.format.extension}"
+            video = whole.at(move(whole.path, self._videos / name))
         file = video.path.relative_to(self._folder)
         row = (tag, global_step, file, video.frames, float(video.fps), *video.size, video.encoding.codec, video.seconds)
         try:

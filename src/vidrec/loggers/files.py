@@ -4,10 +4,11 @@ import itertools
 import os
 import secrets
 import shutil
+import warnings
 from pathlib import Path
 
 from vidrec.clip import MARK
-from vidrec.errors import TagError
+from vidrec.errors import TagError, VidrecWarning
 
 
 def check_name(name: str) -> str:
@@ -24,7 +25,7 @@ def move(source: Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.stat().st_dev != target.parent.stat().st_dev:
         near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
-        shutil.copyfile(source, near)
+        copy(source, near)
         source.unlink()
         source = near
     names = itertools.chain([target], (target.with_stem(f"{target.stem}_{n}") for n in itertools.count(1)))
@@ -32,13 +33,30 @@ def move(source: Path, target: Path) -> Path:
 
 
 def share(source: Path) -> Path:
-    """Return another name for the file `source`, in its folder, so that two can each do with it what they want."""
+    """Return another name for the finished file `source`, in its folder, so that two loggers can each have it."""
     other = source.with_stem(f"{source.stem}-{secrets.token_hex(2)}")
     try:
         os.link(source, other)
     except OSError:  # a file system without hard links
-        shutil.copyfile(source, other)
+        copy(source, other)
     return other
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all."""
+    try:
+        shutil.copyfile(source, target)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def drop(path: Path) -> None:
+    """Delete a file that is published elsewhere; one that cannot be deleted is worth a warning, and no more."""
+    try:
+        path.unlink()
+    except OSError as error:
+        warnings.warn(f"{path} was published, but could not be deleted: {error}", VidrecWarning, stacklevel=4)
 
 
 def _rename(source: Path, target: Path) -> bool:

@@ -9,7 +9,7 @@ from torchrl.record.loggers._service import _LoggerClient
 from vidrec.clip import Clip, TensorClip, open_clip
 from vidrec.errors import VidrecError
 from vidrec.loggers.base import TensorLogger, VideoLogger
-from vidrec.loggers.files import check_name
+from vidrec.loggers.files import check_name, drop
 from vidrec.video import Video
 
 
@@ -36,8 +36,11 @@ class ServiceLogger(VideoLogger):
             self.client.log_video(name, video, step, **settings)
             return None
         there: Video | None = self.client.log_encoded_video(name, video, video.path.read_bytes(), step, **settings)
-        video.path.unlink()
+        drop(video.path)
         return there
+
+    def __repr__(self) -> str:
+        return repr(self.client)
 
 
 def adapt(logger: Any) -> VideoLogger:
@@ -54,7 +57,7 @@ def _is_service_of_ours(logger: Any) -> bool:
     try:
         logger.log_video_encoding("video")
     except Exception as error:  # of what was raised there, only the text arrives here
-        if "AttributeError" not in f"{error!r}":
+        if "has no attribute 'log_video_encoding'" not in str(error):
             raise
         return False
     return True

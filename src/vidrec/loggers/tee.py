@@ -1,16 +1,17 @@
 """Several loggers as one."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
+from torchrl.record.loggers._service import _LoggerClient
 from torchrl.record.loggers.common import Logger
 
-from vidrec.clip import Clip, FileClip
-from vidrec.errors import EncoderError, SettingError, VidrecWarning, raise_first
-from vidrec.loggers.base import VideoLogger
+from vidrec.clip import Clip, FileClip, TensorClip
+from vidrec.errors import EncoderError, SettingError, VidrecError, VidrecWarning, raise_first
+from vidrec.loggers.base import VideoLogger, write_tensor
 from vidrec.loggers.files import share
 from vidrec.loggers.service import adapt
 from vidrec.video import Video
@@ -21,7 +22,7 @@ class TeeLogger(VideoLogger, Logger):
 
     A video is encoded once for all loggers that want it encoded in the same way. One logger that fails does not keep
     the others from getting theirs; what it raised is raised in the end. The next `dump` of a recorder gives the video
-    to those that failed, and to no others.
+    to those that failed, under its own name and step, and to no others. Loggers that take tensors get the same one.
 
         >>> from vidrec import CSVLogger, MemoryLogger, TeeLogger
         >>> logger = TeeLogger(CSVLogger("run"), MemoryLogger())
@@ -37,30 +38,44 @@ class TeeLogger(VideoLogger, Logger):
         if not loggers:
             raise SettingError("a TeeLogger needs at least one logger")
         self.loggers = loggers
+        self._adapted = [adapt(logger) for logger in loggers]
         super().__init__(getattr(loggers[0], "exp_name", ""), getattr(loggers[0], "log_dir", ""))
 
-    def _create_experiment(self) -> tuple[Any, ...]:
+    def _create_experiment(self) -> None:
+        """Do nothing: the loggers have their own."""
+
+    @property
+    def experiment(self) -> tuple[Any, ...]:
+        """Those of the loggers."""
         return tuple(getattr(logger, "experiment", None) for logger in self.loggers)
+
+    @experiment.setter
+    def experiment(self, value: Any) -> None:
+        """Do nothing: the loggers have their own."""
 
     def open_clip(self, tag: str, **settings: Any) -> "TeeClip":
         """Return a clip that writes what every logger wants, see `VideoLogger.open_clip`."""
-        return TeeClip(list(map(adapt, self.loggers)), tag, settings)
+        return TeeClip(self._adapted, tag, settings)
 
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
         """Publish a video with every logger; return the first that a logger returns.
 
         Args:
             name: its tag.
-            video: what `TeeClip.finish` returned, a finished `Video`, or a tensor ``[N, T, C, H, W]``.
+            video: a `TeeClip`; or a tensor ``[N, T, C, H, W]`` or a `Video`, which are encoded for each wish.
             step: the step it belongs to.
             **settings: as for the loggers, each of which must know them.
         """
         if isinstance(video, TeeClip):
             return video.publish(name, step, settings)
-        branch = Branch(None, list(map(adapt, self.loggers)), video)
-        errors = list(branch.publish(name, step, settings))
-        raise_first(errors)
-        return branch.published
+        if isinstance(video, Video):
+            video = torch.stack([picture.permute(2, 0, 1) for picture in video.pictures()]).unsqueeze(0)
+        clip = self.open_clip(name, **settings)
+        try:
+            clip.fill(video, name)
+            return clip.publish(name, step, settings)
+        finally:
+            clip.discard()  # what was not published, the caller still has
 
     def log_scalar(self, name: str, value: float, step: int | None = None, **settings: Any) -> None:
         """Log a scalar with every logger."""
@@ -84,11 +99,11 @@ class TeeLogger(VideoLogger, Logger):
 
     def flush(self, timeout: float | None = None) -> None:
         """Flush every logger."""
-        self._each("flush", timeout=timeout)
+        self._each("flush", timeout=timeout, of=self._torchrl)
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Shut every logger down."""
-        self._each("shutdown", timeout=timeout)
+        self._each("shutdown", timeout=timeout, of=self._torchrl)
         self._service_shutdown = True
 
     def client(self) -> "TeeLogger":
@@ -98,7 +113,7 @@ class TeeLogger(VideoLogger, Logger):
         return self if same else TeeLogger(*clients)
 
     def _checkpoint_state(self) -> dict[str, Any]:
-        states = [logger.state_dict() if hasattr(logger, "state_dict") else {} for logger in self.loggers]
+        states = [logger.state_dict() if isinstance(logger, Logger) else {} for logger in self.loggers]
         return {"loggers": states}
 
     def _load_checkpoint_state(self, state_dict: Any) -> None:
@@ -109,10 +124,15 @@ class TeeLogger(VideoLogger, Logger):
     def __repr__(self) -> str:
         return f"TeeLogger({', '.join(map(repr, self.loggers))})"
 
-    def _each(self, method: str, *args: Any, **kwargs: Any) -> list[Any]:
+    @property
+    def _torchrl(self) -> list[Any]:
+        """The loggers that have the lifecycle of TorchRL's."""
+        return [logger for logger in self.loggers if isinstance(logger, Logger | _LoggerClient)]
+
+    def _each(self, method: str, *args: Any, of: Sequence[Any] | None = None, **kwargs: Any) -> list[Any]:
         """Call `method` of every logger that has it; raise the first error when all had their turn."""
         results, errors = [], []
-        for logger in self.loggers:
+        for logger in self.loggers if of is None else of:
             try:
                 if (call := getattr(logger, method, None)) is not None:
                     results.append(call(*args, **kwargs))
@@ -124,55 +144,90 @@ class TeeLogger(VideoLogger, Logger):
 
 @dataclass(eq=False)
 class Branch:
-    """A clip, the loggers that wait for it, and what they get when it is finished."""
+    """A clip, the loggers that wait for its video, and once it is to be published, under which name and step."""
 
-    clip: Clip | None
     loggers: list[VideoLogger]
+    clip: Clip | None = None
+    error: Exception | None = None
     video: Any = None
-    error: EncoderError | None = None
-    published: Video | None = None
+    name: str = ""
+    step: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def publish(self, name: str, step: int | None, settings: dict[str, Any]) -> Iterator[Exception]:
-        """Give the video to the loggers that wait for it; yield the errors of those that go on waiting for it."""
-        for logger in list(self.loggers):
-            video = self.video
-            if isinstance(video, Video) and len(self.loggers) > 1:  # the last one gets the file itself
-                video = video.at(share(video.path))
+    def publish(self) -> tuple[Video | None, list[Exception]]:
+        """Give each logger its video; return the first that one returns, and what others raised.
+
+        Those stay in `loggers`, and `video` is kept for them, unless nobody will ever get it.
+        """
+        published: Video | None = None
+        errors: list[Exception] = []
+        if self.error is None and self.video is None and self.clip is not None:
             try:
-                published = logger.log_video(name, video, step, **settings)
-            except VidrecWarning as warning:  # it is published, and the user wants warnings to be errors
-                published = None
-                yield warning
+                self.video = self.clip.finish()
+            except EncoderError as error:
+                self.error = error
             except Exception as error:
-                if video is not self.video:
-                    video.path.unlink(missing_ok=True)
+                return None, [error]
+        if self.error is not None:  # it says itself what is left of the video
+            self.loggers.clear()
+            return None, [self.error]
+        for logger in list(self.loggers):
+            try:
+                video = self._publish(logger)
+                published = published or video
+            except VidrecWarning as warning:  # it is published, and the user wants warnings to be errors
+                errors.append(warning)
+            except Exception as error:
                 where = f"in {self.video.path}" if isinstance(self.video, Video) else "in memory"
-                error.add_note(f"the video {name!r} is kept for {logger!r}, {where}; call dump() again to log it")
-                yield error
+                if not isinstance(self.video, TeeClip):
+                    error.add_note(f"the video {self.name!r} is kept for {logger!r}, {where}; call dump() again")
+                errors.append(error)
                 continue
-            self.loggers.remove(logger)
-            self.published = self.published or published
+            self.loggers = [other for other in self.loggers if other is not logger]
+        return published, errors
+
+    def _publish(self, logger: VideoLogger) -> Video | None:
+        if not isinstance(self.video, Video) or len(self.loggers) == 1:  # the last one gets the file itself
+            return logger.log_video(self.name, self.video, self.step, **self.settings)
+        own = self.video.at(share(self.video.path))
+        try:
+            return logger.log_video(self.name, own, self.step, **self.settings)
+        except VidrecWarning:
+            raise
+        except BaseException:
+            own.path.unlink(missing_ok=True)
+            raise
 
 
 class TeeClip(Clip):
-    """A clip for each way in which some of `loggers` want theirs, written together."""
+    """A clip for each way in which some of `loggers` want theirs, written together.
 
-    def __init__(self, loggers: list[VideoLogger], tag: str, settings: dict[str, Any]) -> None:
-        self._open: Callable[[VideoLogger], Clip] = partial(_open, tag, settings)
+    What could not be published is put aside, with its name and step, and tried again with the next video.
+    """
+
+    def __init__(self, loggers: Sequence[VideoLogger], tag: str, settings: Mapping[str, Any]) -> None:
+        self._loggers, self._tag, self._settings = loggers, tag, settings
         self._branches: list[Branch] = []
-        self._branch_off(loggers)
-        self._next: list[VideoLogger] = []  # those that have their video, and begin another with the next picture
+        self._aside: list[Branch] = []
+        self._open()
 
-    def _branch_off(self, loggers: list[VideoLogger]) -> None:
-        new: list[Branch] = []
-        for logger in loggers:
-            clip = self._open(logger)
-            same = next((branch for branch in new if _wish(branch.clip) == _wish(clip)), None)
+    def _open(self) -> None:
+        for logger in self._loggers:
+            try:
+                clip = logger.open_clip(self._tag, **self._settings)
+            except VidrecError:
+                raise
+            except Exception as error:  # raised by `publish`, when the others have theirs
+                self._branches.append(Branch([logger], error=error))
+                continue
+            same = next(
+                (branch for branch in self._branches if branch.clip and _wish(branch.clip) == _wish(clip)), None
+            )
             if same is None:
-                new.append(Branch(clip, [logger]))
+                self._branches.append(Branch([logger], clip))
             else:
                 same.loggers.append(logger)
-        self._branches += new
+        self._raise_if_all_failed()
 
     @property
     def _clips(self) -> list[Clip]:
@@ -186,45 +241,54 @@ class TeeClip(Clip):
     def size(self) -> tuple[int, int] | None:
         return next((clip.size for clip in self._clips if clip.size), None)
 
+    @property
+    def waiting(self) -> bool:
+        return bool(self._aside or self.frames)
+
     def _add(self, picture: Tensor) -> None:
-        if self._next:
-            loggers, self._next = self._next, []
-            self._branch_off(loggers)
+        if not self._branches:
+            self._open()
         for branch in self._branches:
-            if branch.error is None:
-                assert branch.clip is not None
+            if branch.clip is not None and branch.error is None:
                 try:
                     branch.clip.write(picture.unsqueeze(0))
-                except EncoderError as error:  # raised by `publish`, when the others have theirs
+                except Exception as error:  # raised by `publish`, when the others have theirs
                     branch.error = error
+        self._raise_if_all_failed()
+
+    def _raise_if_all_failed(self) -> None:
         if all(branch.error for branch in self._branches):
             raise_first([branch.error for branch in self._branches if branch.error])
 
-    def finish(self) -> "TeeClip":
+    def fill(self, video: Tensor, name: str) -> None:
+        """Write a whole video, ``[N, T, C, H, W]``; loggers that take tensors will get it as it is."""
         for branch in self._branches:
-            if branch.error is None:
-                assert branch.clip is not None
-                try:
-                    branch.video = branch.clip.finish()
-                except EncoderError as error:
-                    branch.error = error
+            if type(branch.clip) is TensorClip:
+                branch.video = video
+            elif branch.clip is not None:
+                write_tensor(branch.clip, video, name)
+
+    def finish(self) -> "TeeClip":
+        """Return itself: `publish` finishes what it publishes, one after the other."""
         return self
 
-    def publish(self, name: str, step: int | None, settings: dict[str, Any]) -> Video | None:
-        """Give each logger its video. Called again after an error, only to those that did not get it."""
+    def publish(self, name: str, step: int | None, settings: Mapping[str, Any]) -> Video | None:
+        """Give each logger its video, and what was put aside for it before; begin anew.
+
+        What could not be published is put aside. The first error is raised in the end.
+        """
+        if self.frames or any(branch.video is not None for branch in self._branches):
+            for branch in self._branches:
+                branch.name, branch.step, branch.settings = name, step, settings
+            self._aside += self._branches
+            self._branches = []
+        published: Video | None = None
         errors: list[Exception] = []
-        published = None
-        for branch in list(self._branches):
-            waiting = list(branch.loggers)
-            if branch.error is None:
-                errors += branch.publish(name, step, settings)
-                published = published or branch.published
-            else:  # nobody will get it
-                errors.append(branch.error)
-                branch.loggers.clear()
-            self._next += [logger for logger in waiting if logger not in branch.loggers]
+        for branch in list(self._aside):
+            video, failed = branch.publish()
+            published, errors = published or video, errors + failed
             if not branch.loggers:
-                self._branches.remove(branch)
+                self._aside.remove(branch)
         raise_first(sorted(errors, key=lambda error: isinstance(error, VidrecWarning)))
         return published
 
@@ -232,20 +296,18 @@ class TeeClip(Clip):
         return self._clips[0].pictures() if self._clips else iter(())
 
     def discard(self) -> None:
-        for clip in self._clips:
-            clip.discard()
+        for branch in [*self._branches, *self._aside]:
+            if branch.clip is not None and branch.error is None:
+                branch.clip.discard()
+        self._aside.clear()
 
     def leave(self) -> None:
         for clip in self._clips:
             clip.leave()
 
 
-def _open(tag: str, settings: dict[str, Any], logger: VideoLogger) -> Clip:
-    return logger.open_clip(tag, **settings)
-
-
-def _wish(clip: Clip | None) -> Any:
+def _wish(clip: Clip) -> Any:
     """Return what two clips have in common of which one is enough."""
-    if isinstance(clip, TeeClip):
-        return clip
-    return clip.encoding if isinstance(clip, FileClip) else type(clip)
+    if isinstance(clip, FileClip):
+        return type(clip), clip.encoding
+    return TensorClip if type(clip) is TensorClip else clip

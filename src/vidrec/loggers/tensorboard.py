@@ -14,8 +14,8 @@ from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import FrameError, SettingError, VidrecWarning, need
-from vidrec.loggers.base import VideoLogger, to_video
-from vidrec.loggers.files import check_name, move
+from vidrec.loggers.base import VideoLogger, finished
+from vidrec.loggers.files import check_name, drop, move
 from vidrec.video import Video
 
 VIDEO_FORMATS = ("apng", "gif")
@@ -40,9 +40,9 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
         log_dir: where experiments are, a str or Path.
         video_fps: frames per second, where a recorder does not say otherwise; 4 is that of
             ``SummaryWriter.add_video``. See `Encoding.of`.
-        video_format: ``"apng"``, lossless and as fast as asked, or ``"gif"``, with a palette for each frame, which
-            counts in hundredths of a second: at 30 fps its frames last 3 or 4, and above 50 fps some last 1, which
-            browsers take for 10.
+        video_format: ``"apng"``, lossless and as fast as asked up to 99 fps, or ``"gif"``, with a palette for each
+            frame, which counts in hundredths of a second: at 30 fps its frames last 3 or 4, and above 50 fps some last
+            1, which browsers take for 10.
         max_video_bytes: the largest file that goes into the event file. A larger one is kept in ``videos``, with a
             `VidrecWarning`.
 
@@ -106,34 +106,42 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
             FrameError: a tensor that is no video, or a finished one of another format.
             EncoderError: FFmpeg failed.
         """
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         check_name(name)
-        video = to_video(video, name, lambda: self.open_clip(name, **settings))
-        if video.encoding.video_format not in VIDEO_FORMATS:
-            raise FrameError(f"TensorBoard does not show {video.path}; expected {VIDEO_FORMATS}")
+        with finished(video, name, lambda: self.open_clip(name, **settings)) as whole:
+            if whole.encoding.video_format not in VIDEO_FORMATS:
+                raise FrameError(f"TensorBoard does not show {whole.path}; expected {VIDEO_FORMATS}")
+            at = self._next_steps.get(name, 0) if step is None else step
+            size = whole.path.stat().st_size
+            if size > self.max_video_bytes:
+                target = self._folder / "videos" / f"{name}_{at}.{whole.encoding.format.extension}"
+                kept = whole.at(move(whole.path, target))
+            else:
+                kept = None
+                self._write(name, whole, at)
+                drop(whole.path)
         if step is None:
-            step = self._next_steps.get(name, 0)
-            self._next_steps[name] = step + 1
-        size = video.path.stat().st_size
-        if size > self.max_video_bytes:
-            target = self._folder / "videos" / f"{name}_{step}.{video.encoding.format.extension}"
-            video = video.at(move(video.path, target))
+            self._next_steps[name] = at + 1
+        if kept is not None:
             warnings.warn(
                 f"the video {name!r} has {size / 2**20:.1f} MB, too many for TensorBoard (max_video_bytes="
-                f"{self.max_video_bytes}): it is kept as {video.path}. A larger skip or center_crop makes it smaller",
+                f"{self.max_video_bytes}): it is kept as {kept.path}. A larger skip or center_crop makes it smaller",
                 VidrecWarning,
                 stacklevel=2,
             )
-            return video
-        image = Summary.Image(
-            height=video.height, width=video.width, colorspace=3, encoded_image_string=video.path.read_bytes()
-        )
-        writer = self.experiment._get_file_writer()
-        writer.add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
-        writer.flush()
-        video.path.unlink()
-        return None
+        return kept
+
+    def _write(self, tag: str, video: Video, step: int) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        data = video.path.read_bytes()
+        image = Summary.Image(height=video.height, width=video.width, colorspace=3, encoded_image_string=data)
+        try:
+            writer = self.experiment._get_file_writer()
+            writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+            writer.flush()
+        except OSError:
+            self.__dict__.pop("experiment", None)  # it is of no more use; the next one begins another event file
+            raise
 
     def _checkpoint_state(self) -> dict[str, Any]:
         return {"next_steps": dict(self._next_steps)}

@@ -10,8 +10,8 @@ from torchrl.record.loggers import wandb as torchrl_wandb
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import FrameError, SettingError, need
-from vidrec.loggers.base import VideoLogger, to_video
-from vidrec.loggers.files import check_name
+from vidrec.loggers.base import VideoLogger, finished
+from vidrec.loggers.files import check_name, drop, move
 from vidrec.video import Video
 
 VIDEO_FORMATS = ("mp4", "webm", "gif")
@@ -79,7 +79,7 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
         encoding = Encoding.of(video_format, fps=self.video_fps if fps is None else fps, **settings)
         return open_clip(Path(self.experiment.dir).parent / "videos" / check_name(tag), encoding)
 
-    def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video:
+    def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video | None:
         """Log a video to the run.
 
         Args:
@@ -91,7 +91,7 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
                 ``commit`` and ``override_global_step``.
 
         Returns:
-            The video in the folder of the run.
+            The video in the folder of the run; None if the run is disabled, and keeps nothing.
 
         Raises:
             TagError: a name that cannot be a file's.
@@ -103,15 +103,19 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
         import wandb
 
         check_name(name)
-        video = to_video(video, name, lambda: self.open_clip(name, **settings))
-        if video.encoding.video_format not in VIDEO_FORMATS:
-            raise FrameError(f"W&B does not show {video.path}; expected {VIDEO_FORMATS}")
-        media = wandb.Video(str(video.path))
-        keywords = {keyword: settings[keyword] for keyword in LOG_KEYWORDS if keyword in settings}
-        self._log_payload({name: media}, step=step, **keywords)
-        taken = Path(media._path or video.path)
+        with finished(video, name, lambda: self.open_clip(name, **settings)) as whole:
+            if whole.encoding.video_format not in VIDEO_FORMATS:
+                raise FrameError(f"W&B does not show {whole.path}; expected {VIDEO_FORMATS}")
+            media = wandb.Video(str(whole.path))
+            keywords = {keyword: settings[keyword] for keyword in LOG_KEYWORDS if keyword in settings}
+            self._log_payload({name: media}, step=step, **keywords)
+        taken = Path(media._path or whole.path)
+        if taken == whole.path:  # a run that is disabled takes nothing
+            drop(taken)
+            return None
         if taken.is_symlink():  # the run is set to link to files instead of copying them
-            video.path.replace(taken)
-        elif taken != video.path:
-            video.path.unlink()
-        return video.at(taken)
+            taken.unlink()
+            move(whole.path, taken)
+        else:
+            drop(whole.path)
+        return whole.at(taken)
