@@ -51,6 +51,7 @@ def test_a_plain_tensor_becomes_a_video(video_format, scale):
         "width": str(width),
         "codec": codec,
         "seconds": "0.2",
+        **dict.fromkeys(("lane", "episode", "return", "length", "ended"), ""),
     }
 
 

@@ -27,7 +27,7 @@ def test_joined_parts_hold_all_pictures_in_order(start, tmp_path, video_format, 
     if encoding.format.joinable:
         assert join(parts, whole, encoding.muxer_args) == total
     else:
-        assert encode_again(parts, whole, encoding.fps, encoding.again, encoding.encoder_args) == total
+        assert encode_again(parts, whole, encoding.fps, encoding.again, encoding.encoder_args()) == total
     assert numbers_in(whole) == list(range(total))
     assert [read_number(picture) for picture in read_pictures(whole, total)] == list(range(total))
     assert all(part.exists() for part in parts)

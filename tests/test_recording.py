@@ -222,7 +222,7 @@ def test_what_cannot_be_published_at_exit_is_a_warning_that_says_where_it_is():
 def test_an_encoder_that_dies_names_its_file_and_the_next_clip_works():
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
     recorder._apply_transform(numbered(1))
-    encoder = recorder._recording.clip._encoder
+    encoder = recorder._recording.shown.clip._encoder
     encoder._process.kill()
     encoder._process.wait()
     with pytest.raises(OSError, match=r"FFmpeg stopped with exit code -9.*video\.part-") as caught:

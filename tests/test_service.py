@@ -71,7 +71,7 @@ def test_the_recorder_encodes_and_the_service_publishes_what_it_is_sent(serve, m
     )
     recorder = VideoRecorder(serve(CSVLogger, video_format="mkv"), "eval/video", fps=24)
     record(recorder, range(100))
-    assert recorder._recording.clip.encoding.fps == 24
+    assert recorder._recording.shown.clip.encoding.fps == 24
     sent = spy(monkeypatch, type(recorder.logger), "_submit")
     video = recorder.dump(step=3)
     assert len(started) == 1

@@ -54,6 +54,71 @@ class PixelsEnv(EnvBase):
         pass
 
 
+def name_of(lane, episode, step):
+    """The number of the picture of a lane: which lane it is, and how far it has come."""
+    return lane << 9 | episode << 5 | step
+
+
+class LanesEnv(EnvBase):
+    """Its pictures name lane, episode and step; `lengths[lane]` are those of its episodes, over and over.
+
+    A step gives a lane the reward lane + 1. Every third episode of a lane is truncated, the others terminate.
+    """
+
+    def __init__(self, lengths, batch_size=None, size=(24, 32)):
+        self.lengths = lengths
+        self.size = size
+        batch_size = (len(lengths),) if batch_size is None else batch_size
+        super().__init__(batch_size=torch.Size(batch_size))
+        self.observation_spec = Composite(
+            pixels=Unbounded((*batch_size, *size, 3), dtype=torch.uint8), shape=batch_size
+        )
+        self.action_spec = Bounded(0, 1, (*batch_size, 1))
+        self.reward_spec = Unbounded((*batch_size, 1))
+        flag = Categorical(2, shape=(*batch_size, 1), dtype=torch.bool)
+        self.done_spec = Composite(done=flag, terminated=flag.clone(), truncated=flag.clone(), shape=batch_size)
+        self.episodes = [-1] * len(lengths)
+        self.steps = [0] * len(lengths)
+
+    def _out(self, **more):
+        pictures = [
+            numbered(name_of(*at), self.size)
+            for at in zip(range(len(self.lengths)), self.episodes, self.steps, strict=True)
+        ]
+        done = [step >= self.length(lane) for lane, step in enumerate(self.steps)]
+        truncated = [ends and self.episodes[lane] % 3 == 2 for lane, ends in enumerate(done)]
+        flags = {
+            "done": done,
+            "terminated": [ends and not cut for ends, cut in zip(done, truncated, strict=True)],
+            "truncated": truncated,
+        }
+        td = TensorDict(
+            {name: torch.tensor(flag).reshape(*self.batch_size, 1) for name, flag in flags.items()}, self.batch_size
+        )
+        td["pixels"] = torch.stack(pictures).reshape(*self.batch_size, *self.size, 3)
+        return td.update(more)
+
+    def length(self, lane):
+        return self.lengths[lane][self.episodes[lane] % len(self.lengths[lane])]
+
+    def _reset(self, tensordict=None):
+        mask = None if tensordict is None else tensordict.get("_reset", None)
+        resets = [True] * len(self.lengths) if mask is None else mask.flatten().tolist()
+        for lane, reset in enumerate(resets):
+            if reset:
+                self.episodes[lane] += 1
+                self.steps[lane] = 0
+        return self._out()
+
+    def _step(self, tensordict):
+        self.steps = [step + 1 for step in self.steps]
+        reward = torch.arange(1.0, len(self.lengths) + 1).reshape(*self.batch_size, 1)
+        return self._out(reward=reward)
+
+    def _set_seed(self, seed):
+        pass
+
+
 class KeepLogger:
     """Any object with `log_video`: keeps each call."""
 

@@ -1,6 +1,7 @@
 """vidrec: videos of TorchRL environments and datasets, made while they run. A drop-in for `torchrl.record`."""
 
 from vidrec.encoding import Encoding
+from vidrec.episodes import Episode, keep_best, keep_last
 from vidrec.errors import EncoderError, ExtraError, FrameError, SettingError, TagError, VidrecError, VidrecWarning
 from vidrec.loggers.base import VideoLogger
 from vidrec.loggers.csv import CSVLogger
@@ -17,6 +18,7 @@ __all__ = [
     "CSVLogger",
     "EncoderError",
     "Encoding",
+    "Episode",
     "ExtraError",
     "FrameError",
     "MemoryLogger",
@@ -32,4 +34,6 @@ __all__ = [
     "VidrecError",
     "VidrecWarning",
     "WandbLogger",
+    "keep_best",
+    "keep_last",
 ]

@@ -23,6 +23,7 @@ from torch import Tensor
 from vidrec import torch_file
 from vidrec.encoder import Encoder
 from vidrec.encoding import Encoding
+from vidrec.episodes import Episode
 from vidrec.errors import EncoderError, FrameError
 from vidrec.ffmpeg import encode_again, find_ffmpeg, join
 from vidrec.video import Video
@@ -35,7 +36,16 @@ class Clip(ABC):
     """The video being recorded: pictures of one size, counted. Made by a logger, written and finished by a recorder.
 
     Nothing is opened before the first picture. After `finish` more pictures may come: the next `finish` gives them all.
+
+    Attributes:
+        lane: which lane of a batched env it shows, if each has its own videos.
+        episode: which episode it shows, if each has its own video; known before it is finished.
+        beside: how many clips are recorded at the same time, this one included; encoders share the processors.
     """
+
+    lane: int | None = None
+    episode: Episode | None = None
+    beside = 1
 
     def write(self, pictures: Tensor) -> None:
         """Add `pictures`, uint8 ``[N, H, W, 3]``, contiguous, in main memory. Nothing of them is kept by reference.
@@ -149,7 +159,7 @@ class FileClip(Clip):
     def _video(self, path: Path) -> Video:
         assert self._size is not None
         height, width = self.encoding.file_size(self._size)
-        return Video(path, self.frames, self.encoding.fps, height, width, self.encoding)
+        return Video(path, self.frames, self.encoding.fps, height, width, self.encoding, self.lane, self.episode)
 
 
 class EncodedClip(FileClip):
@@ -180,7 +190,7 @@ class EncodedClip(FileClip):
             size = (picture.shape[0], picture.shape[1])
             path = self._next_path()
             make_folder(path.parent)
-            self._encoder = Encoder(path, size, self.encoding.fps, self.encoding.ffmpeg_args(size))
+            self._encoder = Encoder(path, size, self.encoding.fps, self.encoding.ffmpeg_args(size, self.beside))
             self._size = size
         self._torn = True
         self._encoder.write(picture.numpy())
@@ -217,7 +227,7 @@ class EncodedClip(FileClip):
                     frames = join(self._parts, joined, self.encoding.muxer_args)
                 else:
                     encoding = self.encoding
-                    frames = encode_again(self._parts, joined, encoding.fps, encoding.again, encoding.encoder_args)
+                    frames = encode_again(self._parts, joined, encoding.fps, encoding.again, encoding.encoder_args())
                 if frames != self._finished:
                     raise EncoderError(f"{frames} frames of {self._finished} could be joined from {self._parts}")
                 parts, self._parts = self._parts, [joined]

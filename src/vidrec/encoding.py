@@ -176,24 +176,26 @@ class Encoding:
         height, width = (math.ceil(side * factor / even) * even for side in size)
         return height, width
 
-    def ffmpeg_args(self, size: tuple[int, int]) -> list[str]:
-        """Return what stands between FFmpeg's input and the name of its output, for pictures of (height, width)."""
-        return ["-vf", self._filters(size), *self.encoder_args]
+    def ffmpeg_args(self, size: tuple[int, int], beside: int = 1) -> list[str]:
+        """Return what stands between FFmpeg's input and the name of its output, for pictures of (height, width).
+
+        So many encoders run at the same time, and have one thread each if they are more than one.
+        """
+        return ["-vf", self._filters(size), *self.encoder_args(1 if beside > 1 else MAX_THREADS)]
 
     @property
     def again(self) -> str:
         """The FFmpeg filter for frames that come from a file of this encoding, and go into another of it."""
         return GIF_PALETTE if self.codec == "gif" else f"format={self._pixel_format}"
 
-    @property
-    def encoder_args(self) -> list[str]:
-        """FFmpeg's arguments for encoding frames that are as they should be."""
+    def encoder_args(self, threads: int = MAX_THREADS) -> list[str]:
+        """Return FFmpeg's arguments for encoding frames that are as they should be."""
         codec, crf = self.codec, self.crf
         if crf is None and self.video_codec is None:
             crf = self.format.crf
         preset = self.preset or PRESETS.get(codec)
         args = ["-c:v", codec, *ENCODER_ARGS.get(codec, ())]
-        args += ["-threads", str(min(MAX_THREADS, os.cpu_count() or 1))]
+        args += ["-threads", str(min(threads, os.cpu_count() or 1))]
         args += ["-g", str(max(1, round(GOP_SECONDS * self.fps)))]
         args += [] if crf is None else ["-crf", f"{crf:g}"]
         args += [] if preset is None else ["-preset", preset]

@@ -19,12 +19,14 @@ So a stack of four grey pictures in an env without batch size, ``[4, 84, 84]``, 
 ``layout="NHW"`` says that it is four.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrec.errors import FrameError, SettingError
@@ -114,6 +116,38 @@ def to_rgb(x: Tensor, *, name: str = "picture", shape: tuple[int, ...] | None = 
     return torch.from_numpy(pixels)
 
 
+def take(x: Tensor, at: NDArray[np.integer]) -> Tensor:
+    """Return the pictures number `at`, a view if they are evenly spaced.
+
+    By numpy: in a forked process torch's own indexing waits for threads that are not there.
+    """
+    apart = np.diff(at)
+    if len(at) == 0 or ((apart == apart[:1]).all() and (apart > 0).all()):
+        return x[int(at[0]) : int(at[-1]) + 1 : int(apart[0]) if len(apart) else 1] if len(at) else x[:0]
+    if x.device.type != "cpu":
+        return x[torch.from_numpy(at)]
+    if x.dtype == torch.bfloat16:  # which numpy does not have
+        return torch.from_numpy(x.view(torch.int16).numpy()[at]).view(torch.bfloat16)
+    return torch.from_numpy(x.numpy()[at])
+
+
+def is_nan(x: Tensor) -> NDArray[np.bool_]:
+    """Return which pictures ``[N, H, W, C]`` are NaN all over: TorchRL's stand-in for one that is not known."""
+    nan = np.zeros(len(x), bool)
+    if x.is_floating_point():
+        for at, picture in enumerate(x):
+            if math.isnan(float(picture[0, 0, 0])):
+                nan[at] = np.isnan(picture.cpu().float().numpy()).all()
+    return nan
+
+
+def blacken(x: Tensor, which: NDArray[np.bool_], *, name: str = "picture") -> Tensor:
+    """Return pictures ``[N, H, W, C]`` of which some are black; `x` stays as it is."""
+    black = np.zeros(x.shape[1:], np.uint8)
+    pictures = [black if blank else _to_uint8(x[i], name) for i, blank in enumerate(which)]
+    return torch.from_numpy(np.stack(pictures))
+
+
 def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "picture") -> Tensor:
     """Return the middle of pictures ``[N, H, W, C]``, `size` a side or (height, width), as a view.
 
@@ -198,8 +232,22 @@ def _as_tensor(data: Any, name: str) -> Tensor:
             return torch.from_numpy(data)
         except TypeError:
             pass
+    if isinstance(data, bytes):
+        return _as_tensor(_decode(data, name), name)
+    if hasattr(data, "__array_interface__") and not isinstance(data, np.ndarray):  # such as a PIL image
+        return _as_tensor(np.asarray(data), name)
     described = f"numpy array of dtype {data.dtype}" if isinstance(data, np.ndarray) else type(data).__name__
     raise FrameError(f"{name} is a {described}; expected a tensor, a numeric numpy array, or a list of them")
+
+
+def _decode(data: bytes, name: str) -> Any:
+    """Return the picture in the bytes of a PNG, JPEG or other file that Pillow reads, as some datasets hold them."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise FrameError(f"{name} is {len(data)} bytes that are no picture: {error}") from error
 
 
 def _picture_axes(x: Tensor, layout: str | None, batch_dims: int | None, name: str) -> tuple[int, int, int | None]:

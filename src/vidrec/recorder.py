@@ -1,22 +1,38 @@
 """VideoRecorder, the transform: the only file that knows TorchRL's transform protocol."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
 from typing import Any, Self
 
+import numpy as np
 import torch
 from tensordict import NonTensorData, NonTensorStack, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.data.tensor_specs import TensorSpec
+from torchrl.envs import EnvBase
 from torchrl.envs.transforms import Compose, Transform
 from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
 from vidrec.clip import TensorClip
-from vidrec.errors import SettingError, words
-from vidrec.frames import arrange, center_crop, check_layout, contiguous, grid, side_by_side, to_rgb
-from vidrec.recording import Recording
+from vidrec.episodes import Episode, Flags
+from vidrec.errors import FrameError, SettingError, raise_first, words
+from vidrec.frames import (
+    arrange,
+    blacken,
+    center_crop,
+    check_layout,
+    contiguous,
+    grid,
+    is_nan,
+    side_by_side,
+    take,
+    to_rgb,
+)
+from vidrec.lanes import Choice, Lanes
+from vidrec.recording import Recording, Track
+from vidrec.trajectories import Batch
 from vidrec.video import Video
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
@@ -42,7 +58,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     TorchRL's recorder would give it, a uint8 tensor ``[1, T, 3, H, W]``, kept in memory until then.
 
     The data passes through unchanged. A rollout of T steps offers T + 1 pictures, the one of the reset first; pictures
-    number `skip`, 2 * `skip`, ... since the last `dump` are kept. A reset of a part of a batched env offers none.
+    number `skip`, 2 * `skip`, ... of each video are kept. A reset of some sub-envs offers a picture of each of these,
+    and none to a grid. ``docs/videos.md`` shows which picture is in which video.
 
     The recorder owns its clip. `dump`, ``env.close()`` and the end of the interpreter finish it. A copy (`clone`,
     `deepcopy`, pickle) records for itself, and `dump` of the original finishes what its copies in the same process
@@ -66,13 +83,19 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             parent. Under an env it counts steps; without a parent, pictures along the batch, or grids of them.
         center_crop: keep only the middle of each picture: a side in pixels, or (height, width).
         make_grid: whether a batch of pictures is tiled into one, of ``ceil(sqrt(N))`` columns, the unused cells black;
-            otherwise its pictures follow one another. None is True with a parent env, False without.
+            otherwise each lane of a batched env has videos of its own, named ``<tag>_env<lane>``, and the pictures of
+            a dataset follow one another. None is True with a parent env, False without.
         out_keys: entries under which the pictures are given on, unchanged. None is `in_keys`.
         fps: frames per second of the video. None leaves it to the logger.
         max_frames: how many frames a clip has at the most. What comes beyond is counted, and reported by `dump`.
-        dump_on_done: dump whenever a step leaves all "done" entries true, by whatever transform.
+        dump_on_done: finish the video of an episode when it ends, by whatever transform: that of a lane, or that of a
+            grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
         layout: names the axes of a picture where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
             the rule in `vidrec.frames`.
+        lanes: which lanes of a batched env to record, their numbers or a slice; None is all.
+        episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
+        step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
+        keep: of an `Episode` that has ended, whether its video is kept; implies `dump_on_done`. See `keep_best`.
         **kwargs: passed on to ``logger.log_video``: for vidrec's loggers the settings of `vidrec.Encoding`.
 
     Raises:
@@ -97,6 +120,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         dump_on_done: bool = False,
         *,
         layout: str | None = None,
+        lanes: Sequence[int] | slice | None = None,
+        episode_trigger: Callable[[int], bool] | None = None,
+        step_trigger: Callable[[int], bool] | None = None,
+        keep: Callable[[Episode], bool] | None = None,
         **kwargs: Any,
     ) -> None:
         sides = center_crop if isinstance(center_crop, tuple) and len(center_crop) == 2 else (center_crop or None,)
@@ -110,6 +137,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
         self.center_crop = center_crop
         self.layout = None if layout is None else check_layout(layout)
+        self._choice = Choice(lanes, episode_trigger, step_trigger, dump_on_done, keep, max_frames)
+        self._recording.keep = keep
+        self._trajectories = 0
+        self._known_lanes: Lanes | None = None
         self._stepped: TensorDictBase | None = None
         self._recording.check()
 
@@ -129,15 +160,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         A list with loggers that take tensors. Otherwise they are read back from the file when they are asked for, as
         the video shows them; ``len(obs)`` reads nothing.
         """
-        clip = self._recording.clip
+        clip = self._recording.clip(self._recording.shown)
         return clip.obs if isinstance(clip, TensorClip) else _Recorded(self._recording)
 
     @obs.setter
     def obs(self, value: Sequence[Tensor]) -> None:
         pictures = [contiguous(to_rgb(arrange(picture, layout="CHW"))) for picture in value]
-        self._recording.discard()
+        self._recording.clear()
         for picture in pictures:
-            self._recording.add(picture)
+            self._recording.add(self._recording.tracks[None], picture)
 
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | None:
         """Finish the video and publish it through the logger; on return it is whole and has its name.
@@ -185,42 +216,62 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Return a recorder with the same settings and no parent that has recorded nothing."""
         other: Self = super().clone()
         other.__dict__["_recording"] = self._recording.copy()
-        other._stepped = None
+        other._known_lanes = other._stepped = None
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_stepped": None}
+        return {**super().__getstate__(), "_known_lanes": None, "_stepped": None}
 
     # the transform
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
-        self._record(self._entries(next_tensordict))
+        # of replay buffers, datasets, and whoever calls it; in an environment `_reset` and `_step` do not come by here
+        self._record_batch(self._entries(next_tensordict), next_tensordict)
         return self._pass_on(next_tensordict)
 
     def _apply_transform(self, observation: Tensor) -> Tensor:
-        self._record(iter([("picture", observation, None)]))
+        self._record_batch(iter([("picture", observation, None)]), None)
         return observation
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
-        # dump_on_done has three places: `_step`, as in TorchRL; `_post_step_mdp_hooks`, for what transforms behind this
-        # one end in rollouts and collectors; and here, for the same in a loop of env.step(), which calls no hooks
-        if self._stepped is not None and self._all_done(self._stepped):
-            self.dump()
+        # episodes are finished in three places: `_step`, as in TorchRL; `_post_step_mdp_hooks`, for what transforms
+        # behind this one end in rollouts and collectors; and here, for the same in a loop of env.step() without hooks
+        lanes = self._lanes(tensordict_reset.batch_size)
+        if lanes is None:  # called by hand
+            return self._call(tensordict_reset)
+        if self._stepped is not None:
+            lanes.end(self._stepped)
         self._stepped = None
-        if self._is_partial(tensordict):
-            return self._pass_on(tensordict_reset)
-        return self._call(tensordict_reset)
+        self._record(self._entries(tensordict_reset), lanes, lanes.reset(tensordict))
+        return self._pass_on(tensordict_reset)
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
-        next_tensordict = super()._step(tensordict, next_tensordict)
-        self._stepped = next_tensordict if self.dump_on_done else None
+        lanes = self._lanes(next_tensordict.batch_size)
+        if lanes is None:
+            return self._call(next_tensordict)
+        lanes.step(next_tensordict)
+        self._stepped = next_tensordict if lanes.by_episode else None
+        if lanes.wanted.any():
+            which = ~lanes.done(next_tensordict) if lanes.native_autoreset and lanes.by_episode else None
+            self._record(self._entries(next_tensordict), lanes, which)
+        self._pass_on(next_tensordict)
+        lanes.end(next_tensordict)
         return next_tensordict
+
+    def _reset_on_native_autoreset(
+        self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
+    ) -> TensorDictBase:
+        # called behind each step of an environment that resets itself
+        lanes = self._lanes(tensordict_reset.batch_size)
+        if lanes is not None and lanes.by_episode and lanes.any_reset(tensordict):
+            return self._reset(tensordict, tensordict_reset)
+        return tensordict_reset
 
     def _post_step_mdp_hooks(
         self, tensordict: TensorDictBase, tensordict_: TensorDictBase
     ) -> tuple[TensorDictBase, TensorDictBase]:
-        if self.dump_on_done and self._all_done(tensordict.get("next")):
-            self.dump()
+        if (lanes := self._lanes(tensordict.batch_size)) is not None:
+            lanes.end(tensordict.get("next"))
         return tensordict, tensordict_
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
@@ -237,17 +288,49 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         return tensordict
 
     @torch.compiler.disable
-    def _record(self, entries: Iterator[tuple[str, Any, int | None]]) -> None:
-        """Keep the pictures in `entries` (name, data, number of batch axes) that are wanted; read none that are not."""
-        recording, skip = self._recording, self.skip
-        one_picture = self.make_grid or self.parent is not None
-        # of all that come, those at skip - 1, 2 * skip - 1, ... are kept; this many come before the next one
-        before = skip - 1 - recording.count % skip
-        if one_picture:
-            recording.count += 1
-            if before:
+    def _record(
+        self,
+        entries: Iterator[tuple[str, Any, int | None]],
+        lanes: Lanes,
+        which: Flags | None = None,
+    ) -> None:
+        """Keep the pictures in `entries` (name, data, number of batch axes) that are wanted; read none that are not.
+
+        `which` says of which lanes there are new ones; None is of all.
+        """
+        tracks = lanes.due(which, self.skip)
+        if not tracks:
+            return
+        batches, names, shapes = [], [], []
+        for name, data, batch_dims in entries:
+            pictures = arrange(data, layout=self.layout, batch_dims=batch_dims, name=name)
+            names.append(name)
+            shapes.append(tuple(getattr(data, "shape", pictures.shape)))
+            batches.append(lanes.pick(pictures, tracks, name))
+        if not batches:
+            return
+        unknown = [is_nan(pictures) for pictures in batches]
+        if lanes.by_lane and any(map(np.any, unknown)):
+            known = np.flatnonzero(~np.any(unknown, axis=0))
+            tracks, batches = [tracks[at] for at in known], [take(pictures, known) for pictures in batches]
+            if not tracks:
                 return
-        names, shapes, batches = [], [], []
+        pictures = self._convert(batches, names, shapes, None if lanes.by_lane else unknown)
+        errors: list[Exception] = []
+        for track, own in zip(tracks, pictures.unsqueeze(1) if lanes.by_lane else [pictures], strict=True):
+            room = self._recording.admit(track, len(own))
+            try:
+                if room:
+                    self._recording.add(track, own[:room])
+                lanes.added(track)
+            except Exception as error:
+                errors.append(error)
+        raise_first(errors)
+
+    @torch.compiler.disable
+    def _record_batch(self, entries: Iterator[tuple[str, Any, int | None]], sample: TensorDictBase | None) -> None:
+        """Keep pictures that come without an environment: one after another, as grids, or a video a trajectory."""
+        batches, names, shapes = [], [], []
         for name, data, batch_dims in entries:
             pictures = arrange(data, layout=self.layout, batch_dims=batch_dims, name=name)
             names.append(name)
@@ -255,23 +338,89 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             batches.append(pictures)
         if not batches:
             return
-        if not one_picture:
-            recording.count += len(batches[0])
-            batches = [pictures[before::skip] for pictures in batches]
-            if not len(batches[0]):
-                return
-        room = recording.admit(1 if self.make_grid else len(batches[0]))
-        if not room:
-            return
+        count = len(batches[0])
+        for name, pictures in zip(names, batches, strict=True):
+            if len(pictures) != count:
+                raise FrameError(f"{names[0]} has {count} pictures and {name} has {len(pictures)}; expected as many")
+        batch = Batch(sample) if sample is not None and sample.batch_dims and not count % sample.numel() else None
+        each = 1 if batch is None else count // batch.steps  # several cameras give several pictures a step
+        valid = np.ones(count, bool)
+        if batch is not None:
+            valid = np.repeat(batch.valid, each)
+            for name, pictures in zip(names, batches, strict=True):
+                if name.startswith("('next'"):
+                    valid &= ~np.repeat(batch.is_padding(pictures), each)
+
+        def keep(track: Track, steps: Any) -> None:
+            """Write the pictures at `steps`; of all that come, those at skip - 1, 2 * skip - 1, ... are kept."""
+            before = self.skip - 1 - track.count % self.skip
+            track.count += len(steps)
+            steps = steps[before :: self.skip]
+            if room := self._recording.admit(track, len(steps)):
+                own = [take(pictures, steps[:room]) for pictures in batches]
+                self._recording.add(track, self._convert(own, names, shapes))
+
+        track = self._recording.tracks[None]
+        if self.make_grid:
+            grids = [np.arange(count)]
+            if batch is not None and (rows := batch.rows) is not None:
+                grids = list(np.arange(count).reshape(rows, -1, each).swapaxes(0, 1).reshape(-1, rows * each))
+            for steps in grids:
+                track.count += 1
+                if track.count % self.skip or not valid[steps].any() or not self._recording.admit(track):
+                    continue
+                own = [take(pictures, steps) for pictures in batches]
+                self._recording.add(track, self._convert(own, names, shapes, [~valid[steps]] * len(own)))
+        elif self._choice.by_episode and batch is not None:
+            trigger = self._choice.episode_trigger
+            for steps, episode in batch.trajectories(self._trajectories):
+                self._trajectories += 1
+                if trigger is None or trigger(episode.number):
+                    steps = (steps[:, None] * each + np.arange(each)).ravel()
+                    keep(track, steps[valid[steps]])
+                    self._recording.finish(track, episode)
+        else:
+            keep(track, np.flatnonzero(valid))
+
+    def _convert(
+        self, batches: list[Tensor], names: list[str], shapes: list[tuple[int, ...]], blank: list[Flags] | None = None
+    ) -> Tensor:
+        """Return the pictures of all entries as they go into the video, uint8 ``[N, H, W, 3]``, N 1 for a grid.
+
+        Those of an entry that are `blank` are black.
+        """
         for i, name in enumerate(names):
-            if not self.make_grid:
-                batches[i] = batches[i][:room]
+            if blank is not None and blank[i].any():
+                batches[i] = blacken(batches[i], blank[i], name=name)
             if self.center_crop:
                 batches[i] = center_crop(batches[i], self.center_crop, name=name)
             batches[i] = to_rgb(batches[i], name=name, shape=shapes[i])
             if self.make_grid:
                 batches[i] = grid(batches[i])
-        recording.add(contiguous(side_by_side(batches, names=names)))
+        return contiguous(side_by_side(batches, names=names))
+
+    def _lanes(self, batch_size: torch.Size) -> Lanes | None:
+        """Return the lanes of the environment that this recorder is in now, whose data is of `batch_size`."""
+        env = self._env()
+        if env is None:
+            return None
+        now = (id(env), batch_size, self.make_grid, self.dump_on_done)
+        if self._known_lanes is None or self._known_lanes.of != now:
+            if self._known_lanes is not None:
+                self._known_lanes.leave()
+            self._choice.dump_on_done = self.dump_on_done
+            self._known_lanes = Lanes(env, batch_size, self._recording, self._choice, self.make_grid)
+            self._known_lanes.of = now
+        return self._known_lanes
+
+    def _env(self) -> EnvBase | None:
+        """Return the environment whose transform this is; unlike `parent`, which is made of those before it."""
+        transform: Any = self
+        while (container := transform.__dict__["_container"]) is not None:
+            transform = container()
+            if transform is None or isinstance(transform, EnvBase):
+                return transform
+        return None
 
     def _entries(self, tensordict: TensorDictBase) -> Iterator[tuple[str, Any, int | None]]:
         for key in self.in_keys:
@@ -287,11 +436,6 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             else:
                 holder = tensordict if isinstance(key, str) else tensordict.get(key[:-1])
                 yield repr(key), value, holder.batch_dims
-
-    def _is_partial(self, tensordict: TensorDictBase) -> bool:
-        """Whether a reset is of some sub-envs only."""
-        keys = [key for key in tensordict.keys(True, True) if key == "_reset" or key[-1] == "_reset"]
-        return not all(bool(tensordict.get(key).all()) for key in keys)
 
     def _behind(self) -> Iterator[torchrl_recorder.VideoRecorder]:
         """The recorders that a `Compose` dumps after this one."""
@@ -310,7 +454,7 @@ class _Recorded(Sequence[Tensor]):
         self._recording = recording
 
     def __len__(self) -> int:
-        return self._recording.clip.frames
+        return self._recording.shown.frames
 
     def __iter__(self) -> Iterator[Tensor]:
         return (picture.permute(2, 0, 1) for picture in self._recording.pictures())
@@ -319,4 +463,4 @@ class _Recorded(Sequence[Tensor]):
         return list(self)[index]
 
     def clear(self) -> None:
-        self._recording.discard()
+        self._recording.clear()

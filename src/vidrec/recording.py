@@ -1,8 +1,10 @@
 """What one recorder has recorded since its last dump, and who finishes it.
 
-A recorder's clip is its own: a copy of the recorder (`clone`, `deepcopy`, pickle) begins with none, and records into
-another. It is finished by the first of
+There is a track, with a clip, for each lane that has videos of its own, or one for all. A recorder's clips are its
+own: a copy of the recorder (`clone`, `deepcopy`, pickle) begins with none, and records into others. They are finished
+by the first of
 
+- the end of the episode, where each has a video of its own;
 - `dump` of the recorder, or of the one that it is a copy of, directly or through other copies, in this process;
 - `close` of its environment, which dumps it;
 - the end of the interpreter, which dumps all that are open. A process that ends without that (SIGKILL, `os._exit`)
@@ -12,34 +14,76 @@ another. It is finished by the first of
 
 import atexit
 import contextlib
+import multiprocessing
+import multiprocessing.util
 import os
+import re
 import threading
 import uuid
 import warnings
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from vidrec.clip import Clip, TensorClip
+from vidrec.episodes import Episode, Keep
 from vidrec.errors import EncoderError, VidrecWarning, raise_first, words
-from vidrec.loggers.base import TensorLogger
+from vidrec.loggers.base import TensorLogger, VideoLogger
 from vidrec.loggers.service import adapt
 from vidrec.video import Video
 
 
+@dataclass(eq=False)
+class Track:
+    """What is recorded of one lane, or of all in one picture, since its last video.
+
+    Attributes:
+        lane: which one of a batched env has its videos to itself; None if there is but one video.
+        clip: the video being recorded, None before its first picture.
+        logger: that opened the clip.
+        count: pictures offered since the last video, kept or not.
+        beyond: pictures that came after `max_frames`.
+        episode: returns the episode that runs, None where they do not matter.
+    """
+
+    lane: int | None = None
+    clip: Clip | None = None
+    logger: VideoLogger | None = None
+    count: int = 0
+    beyond: int = 0
+    episode: Callable[[], Episode | None] | None = None
+
+    @property
+    def frames(self) -> int:
+        return 0 if self.clip is None else self.clip.frames
+
+    @property
+    def waiting(self) -> bool:
+        return self.clip is not None and self.clip.waiting
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.clip = None
+        self.count = self.beyond = 0
+
+
 class Recording:
-    """The state of a recorder that is not TorchRL's: where it writes, how far it has come, and its clip.
+    """The state of a recorder that is not TorchRL's: where it writes, how far it has come, and its clips.
 
     Attributes:
         logger: where videos go; None keeps frames in memory, for `to_animation`.
         tag: the name of the videos.
         settings: what `log_video` is called with beside name, video and step.
         max_frames: how many frames a clip has at the most; None does not bound it.
-        iter: the step of the next video if `dump` is not told one: how many were dumped. Copies in the same process
-            count together, so that their videos do not get the same name.
-        count: pictures offered since the last dump, kept or not.
-        beyond: pictures that came after `max_frames`.
+        keep: which episodes are worth a video; None keeps all.
+        iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
+            process count together, so that their videos do not get the same name.
+        tracks: the clips, by lane. There is always the one of no lane, first.
+        pending: finished clips of episodes that could not be published, each with its name and step, for `dump`.
     """
 
     def __init__(self) -> None:
@@ -47,12 +91,14 @@ class Recording:
         self.tag: Any = None
         self.settings: dict[str, Any] = {}
         self.max_frames: int | None = None
+        self.keep: Callable[[Episode], bool] | None = None
         self._begin(0)
 
     def _begin(self, iter: int, ancestors: tuple[str, ...] = ()) -> None:
         """Begin with nothing recorded, as a copy of a copy ... of the recordings with these ids."""
-        self.count = self.beyond = 0
-        self._clip: Clip | None = None
+        self.tracks: dict[int | None, Track] = {None: Track()}
+        self.pending: list[tuple[Track, str, int, Episode | None]] = []
+        self._beyond = 0  # of episodes whose videos are finished
         self._lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
         self._id, self._ancestors = uuid.uuid4().hex, ancestors
         with _registry:
@@ -67,11 +113,12 @@ class Recording:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("logger", "tag", "settings", "max_frames", "iter")
+        kept = ("logger", "tag", "settings", "max_frames", "keep", "iter")
         return {**{name: getattr(self, name) for name in kept}, "ancestors": (*self._ancestors, self._id)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.logger, self.tag, self.max_frames = state["logger"], state["tag"], state["max_frames"]
+        for name in ("logger", "tag", "max_frames", "keep"):
+            setattr(self, name, state[name])
         self.settings = dict(state["settings"])
         self._begin(state["iter"], state["ancestors"])
 
@@ -96,38 +143,58 @@ class Recording:
         self._counter.value = value
 
     @property
-    def clip(self) -> Clip:
-        """The clip that the next picture goes to. An empty one is made anew, for the logger and tag of the moment."""
-        with self._lock:
-            keeps = isinstance(self._clip, TensorClip) and isinstance(self._adapted, TensorLogger)
-            if self._clip is None or (self._clip.size is None and not self._clip.waiting and not keeps):
-                self._clip = self._adapted.open_clip(self.tag, **self.settings)
-            return self._clip
+    def count(self) -> int:
+        """Pictures offered since the last dump, kept or not; of the lane to which most were."""
+        return max(track.count for track in self.tracks.values())
 
-    def admit(self, pictures: int) -> int:
+    @count.setter
+    def count(self, value: int) -> None:
+        for track in self.tracks.values():
+            track.count = value
+
+    def track(self, lane: int | None) -> Track:
+        """Return the track of a lane."""
+        return self.tracks.setdefault(lane, Track(lane))
+
+    @property
+    def shown(self) -> Track:
+        """The track that `obs` and `to_animation` show: the first with something in it."""
+        return next((track for track in self.tracks.values() if track.frames), self.tracks[None])
+
+    def clip(self, track: Track) -> Clip:
+        """Return the clip that its next picture goes to; an empty one is made anew, for the logger and tag of now."""
+        with self._lock:
+            keeps = isinstance(track.clip, TensorClip) and isinstance(self._adapted, TensorLogger)
+            if track.clip is None or (track.clip.size is None and not track.clip.waiting and not keeps):
+                name = self.tag if track.lane is None else self._name(track)
+                track.clip, track.logger = self._adapted.open_clip(name, **self.settings), self._adapted
+                track.clip.beside = max(1, len(self.tracks) - 1)
+            return track.clip
+
+    def admit(self, track: Track, pictures: int = 1) -> int:
         """Return for how many of so many pictures `max_frames` has room, and count the others."""
         with self._lock:
-            room = pictures if self.max_frames is None else max(0, self.max_frames - self.clip.frames)
-            self.beyond += max(0, pictures - room)
+            room = pictures if self.max_frames is None else max(0, self.max_frames - track.frames)
+            track.beyond += max(0, pictures - room)
             return min(room, pictures)
 
-    def add(self, pictures: Tensor) -> None:
-        """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip."""
+    def add(self, track: Track, pictures: Tensor) -> None:
+        """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip of a track."""
         with self._lock:
             try:
-                self.clip.write(pictures)
+                self.clip(track).write(pictures)
             except EncoderError:
-                self._forget()  # the message names what is left of it
+                self._forget(track)  # the message names what is left of it
                 raise
             finally:
-                if self._clip is not None and self._clip.size is not None and self not in _open:
+                if track.frames and self not in _open:
                     _open.add(self)
                     _be_first_at_exit()
 
     def pictures(self) -> list[Tensor]:
-        """Read back what the clip shows, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
+        """Read back what is shown, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
         with self._lock:
-            return list(self.clip.pictures())
+            return list(self.clip(self.shown).pictures())
 
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | None:
         """Finish and publish this recording and those of its copies; return the first video, None if there is none.
@@ -137,72 +204,127 @@ class Recording:
         videos: list[Video] = []
         errors: list[Exception] = []
         for recording in self._family():
-            try:
-                video = recording._publish(suffix, self.iter if step is None else step)
-            except Exception as error:
-                errors.append(error)
-                continue
-            if video is not None:
-                videos.append(video)
+            with recording._lock:
+                had = [track for track in recording.tracks.values() if track.frames]
+                beyond = recording._beyond + sum(track.beyond for track in had)
+                recording._beyond = 0
+                at = self.iter if step is None else step
+                for entry in list(recording.pending):
+                    try:
+                        videos += recording._publish(*entry)
+                        recording.pending.remove(entry)
+                    except Exception as error:
+                        errors.append(error)
+                for track in list(recording.tracks.values()):
+                    episode = None if track.episode is None else track.episode()
+                    try:
+                        videos += recording._publish(track, recording._name(track, suffix, episode), at, episode)
+                    except Exception as error:
+                        errors.append(error)
+                taken = any(not track.frames for track in had)
+                self.iter += taken
+            if beyond and (taken or not had):
+                warnings.warn(
+                    f"{beyond} pictures of {recording.tag!r} came after max_frames={recording.max_frames} and are not "
+                    "in the video",
+                    VidrecWarning,
+                    stacklevel=2,
+                )
         raise_first(errors)
         return videos[0] if videos else None
 
-    def discard(self) -> None:
-        """Throw away what was recorded since the last dump."""
+    def finish(self, track: Track, episode: Episode | None = None, step: int | None = None) -> None:
+        """Publish the video of a track whose episode has ended, if it is to be kept."""
         with self._lock:
-            if self._clip is not None:
-                self._clip.discard()
-            self._forget()
+            if not track.frames:
+                if track.waiting:  # for a logger of several that has not taken its last video
+                    track.count = track.beyond = 0
+                else:
+                    self.discard(track)
+                return
+            self._beyond += track.beyond
+            at, self.iter = self.iter if step is None else step, self.iter + 1
+            name = self._name(track, None, episode)
+            try:
+                if episode is not None and self.keep is not None and not self.keep(episode):
+                    self.discard(track)
+                    self.iter -= 1
+                    return
+                self._publish(track, name, at, episode)
+            finally:
+                if track.frames:  # it failed: the next episode is another video
+                    self.pending.append((Track(track.lane, track.clip, track.logger), name, at, episode))
+                    track.forget()
+
+    def discard(self, track: Track) -> None:
+        """Throw away what a track has recorded since its last video."""
+        with self._lock:
+            if track.clip is not None:
+                track.clip.discard()
+            self._forget(track)
+
+    def clear(self) -> None:
+        """Throw away all that was recorded since the last dump."""
+        for track in [*self.tracks.values(), *(entry[0] for entry in self.pending)]:
+            self.discard(track)
+        self.pending.clear()
 
     def _family(self) -> list["Recording"]:
         """This recording, and those of its copies and of their copies."""
         with _registry:
             return [self, *(other for other in _alive if self._id in other._ancestors)]
 
-    def _publish(self, suffix: str | None, step: int) -> Video | None:
-        """Finish and publish what there is; return the video if it is one."""
-        with self._lock:
-            if self._clip is None or not self._clip.waiting:
-                self.discard()
-                return None
-            new = bool(self._clip.frames)  # or else there is only what a logger has not taken before
-            try:
-                video = self._clip.finish()
-            except EncoderError:
-                self._forget()
-                raise
-            published = None
-            if self.logger is not None:
-                name = "_".join(part for part in (self.tag, suffix) if part is not None)
-                try:
-                    published = self._adapted.log_video(name, video, step, **self.settings)
-                except VidrecWarning:  # it is published, and the user wants warnings to be errors
-                    self._forget()
-                    self.iter += 1
-                    raise
-                except Exception as error:
-                    where = f"in {video.path}" if isinstance(video, Video) else "in memory"
-                    if self._clip.frames:
-                        error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
-                    else:  # a clip that is several has put aside what not all have taken, and has said so
-                        self.iter += new
-                        self.count = self.beyond = 0
-                    raise
-            beyond = self.beyond
-            self._forget()
-            self.iter += new
-        if beyond:
-            warnings.warn(
-                f"{beyond} pictures of {self.tag!r} came after max_frames={self.max_frames} and are not in the video",
-                VidrecWarning,
-                stacklevel=2,
-            )
-        return published if isinstance(published, Video) else None
+    def _name(self, track: Track, suffix: str | None = None, episode: Episode | None = None) -> str:
+        parts = [self.tag, worker(), None if track.lane is None else f"env{track.lane}", suffix]
+        parts += [] if episode is None or episode.of_grid else [f"ep{episode.number}"]
+        return "_".join(part for part in parts if part is not None)
 
-    def _forget(self) -> None:
-        self._clip = None
-        self.count = self.beyond = 0
-        _open.discard(self)
+    def _publish(self, track: Track, name: str, step: int, episode: Episode | None) -> list[Video]:
+        """Finish and publish what a track has; return the video if it is a file."""
+        if not track.waiting:
+            self.discard(track)
+            return []
+        assert track.clip is not None
+        assert track.logger is not None
+        # the recorder may have another logger by now, which can do as well if it is of the same kind
+        logger = self._adapted if type(self._adapted) is type(track.logger) else track.logger
+        track.clip.lane, track.clip.episode = track.lane, episode
+        try:
+            video = track.clip.finish()
+        except EncoderError:
+            self._forget(track)
+            raise
+        try:
+            published = logger.log_video(name, video, step, **self.settings)
+        except VidrecWarning:  # it is published, and the user wants warnings to be errors
+            self._forget(track)
+            raise
+        except Exception as error:
+            if track.frames:
+                where = f"in {video.path}" if isinstance(video, Video) else "in memory"
+                error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
+            else:  # a clip that is several has put aside what not all have taken, and has said so
+                track.count = track.beyond = 0
+            raise
+        self._forget(track)
+        if not isinstance(published, Video):
+            return []
+        if episode is not None and isinstance(self.keep, Keep):
+            self.keep.published(episode, partial(logger.remove_video, published))
+        return [published]
+
+    def _forget(self, track: Track) -> None:
+        track.forget()
+        if not self.pending and not any(track.waiting for track in self.tracks.values()):
+            _open.discard(self)
+
+
+def worker() -> str | None:
+    """Return what tells this process from others that run the same code: ``"worker3"``, None in the first process."""
+    if multiprocessing.parent_process() is None:
+        return None
+    numbers = re.findall(r"\d+", multiprocessing.current_process().name.rpartition("-")[2])
+    return "worker" + "-".join(numbers or [str(os.getpid())])
 
 
 class _Counter:
@@ -213,6 +335,7 @@ class _Counter:
 _registry = threading.RLock()
 _alive: "weakref.WeakSet[Recording]" = weakref.WeakSet()
 _counters: "weakref.WeakValueDictionary[str, _Counter]" = weakref.WeakValueDictionary()
+_finalizers: dict[int, Any] = {}
 _open: set[Recording] = set()
 """The recordings with something in their clip, kept alive until it is dumped."""
 
@@ -230,6 +353,9 @@ def _be_first_at_exit() -> None:
     """Let `_dump_all` run before what loggers have registered in the meantime, such as the end of their run."""
     atexit.unregister(_dump_all)
     atexit.register(_dump_all)
+    if multiprocessing.parent_process() is not None and os.getpid() not in _finalizers:
+        # a process that was forked by multiprocessing ends without the functions of atexit
+        _finalizers[os.getpid()] = multiprocessing.util.Finalize(None, _dump_all, exitpriority=100)
 
 
 def _forget_all() -> None:
@@ -237,9 +363,12 @@ def _forget_all() -> None:
     _registry = threading.RLock()
     for recording in list(_alive):
         recording._lock = threading.RLock()  # whoever held it is not in this process
-        if recording._clip is not None:
-            recording._clip.leave()
-            recording._forget()
+        tracks = [*recording.tracks.values(), *(entry[0] for entry in recording.pending)]
+        recording.pending.clear()
+        for track in tracks:
+            if track.clip is not None:
+                track.clip.leave()
+            recording._forget(track)
 
 
 os.register_at_fork(after_in_child=_forget_all)

@@ -65,7 +65,7 @@ def _check_recording(logger: Any) -> None:
                 if first == 0:
                     raise
                 video = None  # a logger may refuse it, as long as it does not replace the first
-                recorder._recording.discard()
+                recorder._recording.clear()
         if video is not None:
             _check_video(video, first)
             published.append((video, video.path.read_bytes()))

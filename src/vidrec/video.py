@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vidrec.encoding import Encoding
+from vidrec.episodes import Episode
 from vidrec.ffmpeg import read_pictures
 from vidrec.torch_file import HEAD_BYTES
 
@@ -25,6 +26,8 @@ class Video:
         height: of the frames in the file, in pixels; enlarged ones if the encoding enlarged them.
         width: the same.
         encoding: how it was encoded.
+        lane: which lane of a batched env it shows, if each has its own videos.
+        episode: which episode it shows, if each has its own video.
     """
 
     path: Path
@@ -33,6 +36,8 @@ class Video:
     height: int
     width: int
     encoding: Encoding
+    lane: int | None = None
+    episode: Episode | None = None
 
     @property
     def size(self) -> tuple[int, int]:

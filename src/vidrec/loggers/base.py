@@ -50,6 +50,12 @@ class VideoLogger:
         """
         raise NotImplementedError
 
+    def remove_video(self, video: Video) -> None:
+        """Delete a video that `log_video` returned, and all that says it is there; does nothing where that cannot be.
+
+        Called for what `vidrec.keep_best` and the like do not want any more.
+        """
+
     # A client of a logger that runs in another process reaches the methods named log_..., and no others. These two are
     # what `ServiceLogger` needs of them.
 
@@ -71,7 +77,7 @@ class VideoLogger:
 
 
 class TensorLogger(VideoLogger):
-    """What makes any object with ``log_video(name, video, step, **settings)`` a `VideoLogger`: a clip in memory."""
+    """What makes any object with ``log_video(name, video, step, **settings)``, or None, a `VideoLogger`."""
 
     def __init__(self, logger: Any) -> None:
         self.logger = logger
@@ -82,7 +88,8 @@ class TensorLogger(VideoLogger):
 
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> None:
         """Call the logger as TorchRL's recorder does, with a uint8 tensor ``[1, T, 3, H, W]``."""
-        self.logger.log_video(name=name, video=video, step=step, **settings)
+        if self.logger is not None:
+            self.logger.log_video(name=name, video=video, step=step, **settings)
 
     def __repr__(self) -> str:
         return repr(self.logger)
@@ -106,6 +113,19 @@ def finished(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) ->
     except BaseException:
         clip.discard()
         raise
+
+
+def series(name: str, video: Video) -> str:
+    """Return the name that the videos of all episodes have in common, for loggers that show them one beside another."""
+    return name if video.episode is None or video.episode.of_grid else name.removesuffix(f"_ep{video.episode.number}")
+
+
+def describe(video: Video) -> str:
+    """Return in words what a video shows, such as ``"lane 0, episode 3, return 12, length 40, terminated"``."""
+    words = [] if video.lane is None else [f"lane {video.lane}"]
+    if (episode := video.episode) is not None:
+        words += [f"episode {episode.number}", f"return {episode.return_:g}", f"length {episode.length}", episode.ended]
+    return ", ".join(words)
 
 
 def write_tensor(clip: Clip, video: Tensor, name: str) -> None:

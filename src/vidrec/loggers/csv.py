@@ -3,14 +3,17 @@
 import csv
 import fcntl
 import os
+import secrets
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch import Tensor
 from torchrl.record.loggers import csv as torchrl_csv
 
-from vidrec.clip import FileClip, open_clip
+from vidrec.clip import MARK, FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import VidrecWarning
 from vidrec.loggers.base import VideoLogger, finished
@@ -19,6 +22,9 @@ from vidrec.video import Video
 
 COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
 """The columns of ``videos.csv``. height and width are those of the file, in pixels."""
+
+EPISODE_COLUMNS = ("lane", "episode", "return", "length", "ended")
+"""And more: what `vidrec.Video.lane` and `vidrec.Episode` say, empty where that does not apply."""
 
 
 class CSVExperiment(torchrl_csv.CSVExperiment):
@@ -54,8 +60,10 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
             video = whole.at(move(whole.path, self._videos / name))
         file = video.path.relative_to(self._folder)
         row = (tag, global_step, file, video.frames, float(video.fps), *video.size, video.encoding.codec, video.seconds)
+        episode = video.episode
+        more = (episode.number, episode.return_, episode.length, episode.ended) if episode is not None else (None,) * 4
         try:
-            self._add_row(row)
+            self._add_row((*row, video.lane, *more))
         except OSError as error:
             warnings.warn(f"{video.path} is whole, but has no row in videos.csv: {error}", VidrecWarning, stacklevel=3)
         if video.path != self._videos / name:
@@ -66,12 +74,35 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
     def _videos(self) -> Path:
         return self._folder / "videos"
 
+    def remove_video(self, video: Video) -> None:
+        """Delete a video and its row."""
+        video.path.unlink(missing_ok=True)
+        with self._index() as index:
+            index.seek(0)
+            rows = [row for row in csv.reader(index) if row[2] != str(video.path.relative_to(self._folder))]
+            new = self._folder / f"videos.csv{MARK}{secrets.token_hex(4)}"
+            with new.open("w", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(rows)
+            new.replace(self._folder / "videos.csv")
+
     def _add_row(self, row: tuple[Any, ...]) -> None:
         """Append to ``videos.csv``, whole, whoever else does so at the same time."""
-        with open(self._folder / "videos.csv", "a", newline="") as index:
-            fcntl.flock(index, fcntl.LOCK_EX)  # until it is closed
+        with self._index() as index:
             writer = csv.writer(index, lineterminator="\n")
-            writer.writerows([row] if os.fstat(index.fileno()).st_size else [COLUMNS, row])
+            head = (*COLUMNS, *EPISODE_COLUMNS)
+            writer.writerows([row] if os.fstat(index.fileno()).st_size else [head, row])
+
+    @contextmanager
+    def _index(self) -> Iterator[TextIO]:
+        """Open ``videos.csv`` to read and append, and let nobody else until it is closed."""
+        path = self._folder / "videos.csv"
+        while True:
+            with path.open("a+", newline="") as index:
+                fcntl.flock(index, fcntl.LOCK_EX)
+                if path.exists() and os.path.samestat(path.stat(), os.fstat(index.fileno())):
+                    yield index
+                    return
+                # it was replaced while this one waited
 
     def __getstate__(self) -> dict[str, Any]:
         # open files stay with this process; the copy opens its own, to append
@@ -141,3 +172,7 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
             EncoderError: FFmpeg failed.
         """
         return self.experiment.add_video(name, video, step, **settings)
+
+    def remove_video(self, video: Video) -> None:
+        """Delete a video that `log_video` returned, and its row."""
+        self.experiment.remove_video(video)

@@ -215,6 +215,7 @@ class TeeClip(Clip):
         for logger in self._loggers:
             try:
                 clip = logger.open_clip(self._tag, **self._settings)
+                clip.beside = self.beside
             except VidrecError:
                 raise
             except Exception as error:  # raised by `publish`, when the others have theirs
@@ -270,6 +271,8 @@ class TeeClip(Clip):
 
     def finish(self) -> "TeeClip":
         """Return itself: `publish` finishes what it publishes, one after the other."""
+        for clip in self._clips:
+            clip.lane, clip.episode = self.lane, self.episode
         return self
 
     def publish(self, name: str, step: int | None, settings: Mapping[str, Any]) -> Video | None:

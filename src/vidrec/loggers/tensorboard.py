@@ -14,7 +14,7 @@ from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import FrameError, SettingError, VidrecWarning, need
-from vidrec.loggers.base import VideoLogger, finished
+from vidrec.loggers.base import VideoLogger, describe, finished, series
 from vidrec.loggers.files import check_name, drop, move
 from vidrec.video import Video
 
@@ -117,7 +117,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
                 kept = whole.at(move(whole.path, target))
             else:
                 kept = None
-                self._write(name, whole, at)
+                self._write(series(name, whole), whole, at)
                 drop(whole.path)
         if step is None:
             self._next_steps[name] = at + 1
@@ -138,6 +138,8 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
         try:
             writer = self.experiment._get_file_writer()
             writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+            if video.episode is not None:
+                self.experiment.add_text(f"{tag}/episode", describe(video), step)
             writer.flush()
         except OSError:
             self.__dict__.pop("experiment", None)  # it is of no more use; the next one begins another event file

@@ -10,7 +10,7 @@ from torchrl.record.loggers import wandb as torchrl_wandb
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import FrameError, SettingError, need
-from vidrec.loggers.base import VideoLogger, finished
+from vidrec.loggers.base import VideoLogger, describe, finished, series
 from vidrec.loggers.files import check_name, drop, move
 from vidrec.video import Video
 
@@ -106,9 +106,9 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
         with finished(video, name, lambda: self.open_clip(name, **settings)) as whole:
             if whole.encoding.video_format not in VIDEO_FORMATS:
                 raise FrameError(f"W&B does not show {whole.path}; expected {VIDEO_FORMATS}")
-            media = wandb.Video(str(whole.path))
+            media = wandb.Video(str(whole.path), caption=describe(whole) or None)
             keywords = {keyword: settings[keyword] for keyword in LOG_KEYWORDS if keyword in settings}
-            self._log_payload({name: media}, step=step, **keywords)
+            self._log_payload({series(name, whole): media}, step=step, **keywords)
         taken = Path(media._path or whole.path)
         if taken == whole.path:  # a run that is disabled takes nothing
             drop(taken)

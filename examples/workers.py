@@ -1,0 +1,18 @@
+"""Record inside of each worker of a ParallelEnv; needs `pip install "vidrec[examples]"`."""
+
+from torchrl.envs import EnvCreator, GymEnv, ParallelEnv, TransformedEnv
+
+from vidrec import CSVLogger, VideoRecorder
+
+logger = CSVLogger("workers", log_dir="videos", video_fps=50)
+
+
+def make_env():
+    recorder = VideoRecorder(logger, "cartpole", skip=1, episode_trigger=lambda episode: episode % 2 == 0)
+    return TransformedEnv(GymEnv("CartPole-v1", from_pixels=True), recorder)
+
+
+if __name__ == "__main__":
+    env = ParallelEnv(2, EnvCreator(make_env))
+    env.rollout(100, break_when_any_done=False)
+    env.close()  # finishes what is open in the workers: videos/workers/videos/cartpole_worker<n>_<step>.mp4

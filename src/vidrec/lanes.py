@@ -1,0 +1,241 @@
+"""Lanes: the sub-envs of a batched environment, their episodes, and which of their pictures are wanted.
+
+                        dump_on_done=False              dump_on_done=True
+
+    make_grid=True      one video, a grid of all lanes  the same, finished when all are done at the same step
+    make_grid=False     a video for each lane           a video for each lane and each of its episodes
+
+A single env is one lane. The picture after the last step belongs to the episode that ended, that of the reset to the
+one that begins.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDictBase
+from tensordict.utils import NestedKey
+from torch import Tensor
+from torchrl.envs import EnvBase
+
+from vidrec.episodes import Episode, Episodes, Flags, outermost
+from vidrec.errors import FrameError, SettingError, raise_first
+from vidrec.frames import take
+from vidrec.recording import Recording, Track
+
+
+@dataclass
+class Choice:
+    """Which lanes, episodes and steps a recorder is asked for; see `vidrec.VideoRecorder`."""
+
+    lanes: Sequence[int] | slice | None
+    episode_trigger: Callable[[int], bool] | None
+    step_trigger: Callable[[int], bool] | None
+    dump_on_done: bool
+    keep: Callable[[Episode], bool] | None
+    max_frames: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("episode_trigger", "step_trigger", "keep"):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise SettingError(f"{name}={value!r} must be a function, or None")
+        if self.step_trigger is not None:
+            if self.max_frames is None:
+                raise SettingError("step_trigger begins a clip, and needs max_frames to end it")
+            if self.by_episode:
+                raise SettingError("step_trigger does not go with dump_on_done, episode_trigger or keep")
+        if not isinstance(self.lanes, slice | None):
+            given = self.lanes.tolist() if hasattr(self.lanes, "tolist") else self.lanes
+            self.lanes = list(given) if isinstance(given, Sequence) else [given]
+            if not self.lanes or not all(isinstance(lane, Integral) and lane is not True for lane in self.lanes):
+                raise SettingError(f"lanes={self.lanes!r} must be the numbers of lanes, such as [0, 3], or a slice")
+
+    @property
+    def by_episode(self) -> bool:
+        """Whether each episode has a video of its own."""
+        return self.dump_on_done or self.episode_trigger is not None or self.keep is not None
+
+    def of(self, count: int) -> list[int]:
+        """Return which of so many lanes are recorded, in order."""
+        lanes = range(count)
+        if isinstance(self.lanes, slice):
+            chosen = list(lanes[self.lanes])
+        elif self.lanes is not None:
+            if not all(-count <= lane < count for lane in self.lanes):
+                raise SettingError(f"lanes={self.lanes} are not all there: the environment has {count}")
+            chosen = sorted({lanes[lane] for lane in self.lanes})
+        else:
+            chosen = list(lanes)
+        if not chosen:
+            raise SettingError(f"lanes={self.lanes} are none of the {count} of the environment")
+        return chosen
+
+
+class Lanes:
+    """The lanes of one environment that one recorder records.
+
+    Attributes:
+        of: what it was made for; set by the recorder, which makes another for anything else.
+        by_lane: whether each has videos of its own; else all are in one, and count as one lane here.
+        by_episode: whether each episode has a video of its own.
+        native_autoreset: whether the environment gives, when a lane is done, the first picture of the next episode.
+        wanted: of which lanes pictures are wanted now.
+    """
+
+    def __init__(
+        self, env: EnvBase, batch_size: torch.Size, recording: Recording, choice: Choice, make_grid: bool
+    ) -> None:
+        self.of: Any = None
+        self._choice, self._recording = choice, recording
+        self.by_episode = choice.by_episode
+        self._count = batch_size.numel()
+        self._chosen = np.array(choice.of(self._count))
+        self.by_lane = bool(batch_size) and not make_grid
+        if self.by_lane:
+            self._tracks = [recording.track(int(lane)) for lane in self._chosen]
+        else:
+            self._tracks = [recording.track(None)]
+        # TorchRL's rule for a grid: its video goes on through a reset that comes before the end
+        self._ends_at_reset = self.by_episode and not (
+            make_grid and choice.keep is None and choice.episode_trigger is None
+        )
+        self._episodes = Episodes(len(self._tracks), make_grid)
+        self.native_autoreset = bool(env.__dict__.get("_torchrl_native_autoreset", False))
+        self.wanted = np.full(len(self._tracks), choice.step_trigger is None)
+        self._steps = 0
+        self._frames = [0] * len(self._tracks)
+        self._began = 0
+        self._keys = {name: outermost(env.done_keys, name) for name in ("done", "terminated")}
+        self._reward_keys = env.reward_keys
+        if self.by_episode:
+            for at, track in enumerate(self._tracks):
+                track.episode = partial(self._running, at)
+
+    @torch.compiler.disable
+    def step(self, tensordict: TensorDictBase) -> None:
+        """Count a step, of which `tensordict` holds the outcome."""
+        if self.by_episode:
+            if not self._episodes.running.all():  # it was not reset
+                self._begin(~self._episodes.running)
+            self._episodes.length += 1
+            if self.wanted.any():
+                self._episodes.returned += self._rewards(tensordict)
+        elif self._choice.step_trigger is not None:
+            for at, track in enumerate(self._tracks):
+                if self._frames[at] and not track.frames:  # it was dumped in between, and has ended with that
+                    self.wanted[at] = False
+                self._frames[at] = track.frames
+            if not self.wanted.any() and self._choice.step_trigger(self._steps):
+                self.wanted[:] = True
+                self._began = self._steps
+            self._steps += 1
+
+    @torch.compiler.disable
+    def reset(self, tensordict: TensorDictBase) -> Flags:
+        """Begin the episodes of lanes that are reset, by the entries "_reset"; return of which there are pictures."""
+        which = np.ones(len(self._tracks), bool)
+        if keys := outermost(tensordict.keys(True, True), "_reset"):
+            which = self._all(keys, tensordict)
+        if self.by_episode:
+            if self._ends_at_reset:
+                self._finish(which & self._episodes.running, unfinished=True)
+            self._begin(which)
+        return which
+
+    @torch.compiler.disable
+    def end(self, tensordict: TensorDictBase) -> None:
+        """Finish the videos of the episodes that end with the outcome of a step; those that are finished, stay."""
+        if self.by_episode and (done := self.done(tensordict)).any():
+            self._finish(done & self._episodes.running, self._all(self._keys["terminated"], tensordict))
+
+    def done(self, tensordict: TensorDictBase) -> Flags:
+        """Return which lanes are done."""
+        return self._all(self._keys["done"], tensordict)
+
+    def any_reset(self, tensordict: TensorDictBase) -> bool:
+        """Return whether some lanes are reset, by the entries "_reset"."""
+        keys = outermost(tensordict.keys(True, True), "_reset")
+        return bool(keys) and bool(self._all(keys, tensordict).any())
+
+    def leave(self) -> None:
+        """Finish what is open in these lanes: from now on the recorder is elsewhere."""
+        if self.by_episode:
+            self._finish(self._episodes.running, unfinished=True)
+        for track in self._tracks:
+            track.episode = None
+
+    def due(self, which: Flags | None, skip: int) -> list[Track]:
+        """Return the tracks to which a picture goes, of those that are offered one."""
+        which = self.wanted if which is None else which & self.wanted
+        tracks = [self._tracks[at] for at in np.flatnonzero(which)]
+        for track in tracks:
+            track.count += 1
+        return [track for track in tracks if not track.count % skip]
+
+    def pick(self, pictures: Tensor, tracks: list[Track], name: str) -> Tensor:
+        """Return, of the pictures ``[N, H, W, C]`` of all lanes, one for each track; or all if they share a video."""
+        if not self.by_lane and len(self._chosen) == self._count:
+            return pictures
+        if len(pictures) != self._count:
+            raise FrameError(f"{name} holds {len(pictures)} pictures; expected one for each of {self._count} lanes")
+        return take(pictures, np.array([track.lane for track in tracks]) if self.by_lane else self._chosen)
+
+    def added(self, track: Track) -> None:
+        """End the clip of a track that `step_trigger` began, if it is long enough."""
+        if self._choice.step_trigger is not None and track.frames >= (self._recording.max_frames or 0):
+            self.wanted[self._tracks.index(track)] = False
+            self._recording.finish(track, step=self._began)
+
+    def _begin(self, which: Flags) -> None:
+        if not which.any():
+            return
+        self._episodes.begin(which)
+        if self._choice.episode_trigger is not None:
+            for at in np.flatnonzero(which):
+                self.wanted[at] = bool(self._choice.episode_trigger(int(self._episodes.number[at])))
+
+    def _finish(self, which: Flags, terminated: Flags | None = None, *, unfinished: bool = False) -> None:
+        """Finish the episodes of these lanes: what is done and has not terminated was truncated."""
+        errors: list[Exception] = []
+        self._episodes.running &= ~which
+        for at in np.flatnonzero(which):
+            track = self._tracks[at]
+            try:
+                ended = terminated is not None and bool(terminated[at])
+                self._recording.finish(
+                    track, self._episodes.of(int(at), track.lane, ended, not ended and not unfinished)
+                )
+            except Exception as error:
+                errors.append(error)
+        raise_first(errors)
+
+    def _running(self, at: int) -> Episode | None:
+        """Return the episode that runs in a track, None if it has ended."""
+        return self._episodes.of(at, self._tracks[at].lane) if self._episodes.running[at] else None
+
+    def _rewards(self, tensordict: TensorDictBase) -> NDArray[Any]:
+        found = [value for key in self._reward_keys if (value := tensordict.get(key, None)) is not None]
+        rewards: NDArray[Any] = np.zeros(self._count)
+        for value in found:
+            rewards += self._flat(value.to(torch.float64)).sum(1)
+        return rewards[self._chosen] if self.by_lane else np.array([rewards[self._chosen].mean()])
+
+    def _all(self, keys: list[NestedKey], tensordict: TensorDictBase) -> Flags:
+        """Return for each track whether all that these entries hold of its lanes is true; False if they are missing."""
+        flags: Flags = np.zeros(self._count, bool)
+        found = [value for key in keys if (value := tensordict.get(key, None)) is not None]
+        for i, value in enumerate(found):
+            own: Flags = np.asarray(self._flat(value).astype(bool).all(1))
+            flags = own if i == 0 else flags & own
+        return flags[self._chosen] if self.by_lane else np.array([flags[self._chosen].all()])
+
+    def _flat(self, value: Tensor) -> NDArray[Any]:
+        """Return an entry as ``[lanes, all that one lane holds]``."""
+        flat: NDArray[Any] = value.detach().cpu().numpy().reshape(self._count, -1)
+        return flat

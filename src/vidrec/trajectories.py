@@ -1,0 +1,119 @@
+"""Trajectories: what a batch from a replay buffer or dataset holds, one after the other, and what in it is padding."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from vidrec.episodes import Episode, Flags, outermost
+
+MASK_KEYS = ("mask", ("collector", "mask"))
+"""Where a sample says which steps are no padding, as TorchRL's `split_trajectories` does: bool, one for each step."""
+
+ID_KEYS = (("collector", "traj_ids"), "traj_ids", "episode", "trajectory", "traj_id")
+"""Where a sample says which trajectory a step belongs to: the names of TorchRL's collectors, samplers and datasets."""
+
+
+class Batch:
+    """The steps of a sample ``[N]`` or ``[B, T]``, in the order of its axes, time last.
+
+    Attributes:
+        steps: how many there are.
+        rows: B, of which each is a trajectory or a part of one; None if there is one axis.
+        valid: which steps are no padding, by entries named "mask".
+    """
+
+    def __init__(self, sample: TensorDictBase) -> None:
+        self._sample = sample
+        following = sample.get("next", None)
+        self._next = following if isinstance(following, TensorDictBase) else sample.empty()
+        self.steps = sample.numel()
+        size = list(sample.batch_size)
+        while len(size) > 1 and size[-1] == 1:
+            size.pop()
+        self.rows = math.prod(size[:-1]) if len(size) > 1 else None
+        self.valid: Flags = np.ones(self.steps, bool)
+        for key in MASK_KEYS:
+            mask = sample.get(key, None)
+            if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.numel() == self.steps:
+                self.valid &= self._flat(mask)[:, 0]
+        self.done = self._flag("done") | self._flag("truncated") | self._flag("terminated")
+
+    def is_padding(self, pictures: Tensor) -> Flags:
+        """Return which pictures of the entry "next" are no observation, but zeros that stand for a missing one.
+
+        `OpenXExperienceReplay` has such behind the last step of an episode.
+
+        Args:
+            pictures: ``[N, ...]``, the same number of them for each step.
+        """
+        padding, each = np.zeros(self.steps, bool), len(pictures) // self.steps
+        for at in np.flatnonzero(self.done):
+            padding[at] = not pictures[at * each : (at + 1) * each].cpu().float().numpy().any()
+        return padding
+
+    def trajectories(self, number: int) -> Iterator[tuple[NDArray[Any], Episode]]:
+        """Yield the steps of each trajectory, and what is known of it.
+
+        One ends with a step that is done or truncated, where the id of the trajectory changes, where the "index" in the
+        buffer or the "step_count" does not go on, and with a row. Its number is its id, or counts on from `number`
+        where there is none. The marks that a `SliceSampler` sets are not there yet when a transform sees the sample.
+        """
+        ids = self._ids()
+        ends = self.done.copy()
+        ends[-1:] = True
+        if ids is not None:
+            ends[:-1] |= ids[1:] != ids[:-1]
+        for key in ("index", "step_count"):
+            if isinstance(value := self._sample.get(key, None), Tensor) and value.numel() == self.steps:
+                ends[:-1] |= np.diff(self._flat(value)[:, 0]) != 1
+        if self.rows is not None:
+            ends[self.steps // self.rows - 1 :: self.steps // self.rows] = True
+        terminated, truncated = self._flag("terminated"), self._flag("truncated")
+        rewards = np.zeros(self.steps)
+        for key in outermost(self._next.keys(True, True), "reward"):
+            rewards += self._flat(self._next.get(key).to(torch.float64)).sum(1)
+        begin = 0
+        for end in map(int, np.flatnonzero(ends)):
+            steps = np.arange(begin, end + 1)
+            steps = steps[self.valid[begin : end + 1]]
+            begin = end + 1
+            if not len(steps):
+                continue
+            last = steps[-1]
+            yield (
+                steps,
+                Episode(
+                    lane=None,
+                    number=number if ids is None else int(ids[last]),
+                    length=len(steps),
+                    return_=float(rewards[steps].sum()),
+                    terminated=bool(terminated[last] or (self.done[last] and not truncated[last])),
+                    truncated=bool(truncated[last] and not terminated[last]),
+                ),
+            )
+            number += 1
+
+    def _ids(self) -> NDArray[Any] | None:
+        for key in ID_KEYS:
+            value = self._sample.get(key, None)
+            if isinstance(value, Tensor) and value.numel() == self.steps and not value.is_floating_point():
+                return self._flat(value)[:, 0]
+        return None
+
+    def _flag(self, name: str) -> Flags:
+        """Return an entry of "next", or those nearest to it if there is none: of all that it holds of a step."""
+        flags: Flags = np.zeros(self.steps, bool)
+        for i, key in enumerate(outermost(self._next.keys(True, True), name)):
+            own: Flags = np.asarray(self._flat(self._next.get(key)).astype(bool).all(1))
+            flags = own if i == 0 else flags & own
+        return flags
+
+    def _flat(self, value: Tensor) -> NDArray[Any]:
+        flat: NDArray[Any] = value.detach().cpu().numpy().reshape(self.steps, -1)
+        return flat
