@@ -254,3 +254,32 @@ for _ in range(40):
 
 def test_columns_are_the_documented_ones():
     assert vidrec_csv.COLUMNS == ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
+
+
+@pytest.mark.parametrize("fps", [30, 50, 60])
+def test_500_frames_come_back_complete_and_in_order(fps):
+    recorder = VideoRecorder(CSVLogger("run"), "video", fps=fps)
+    for number in range(500):
+        recorder._apply_transform(numbered(number))
+    video = recorder.dump(step=3)
+    assert numbers_in(video.path) == list(range(500))
+    assert (video.fps, video.seconds) == (fps, pytest.approx(500 / fps))
+
+
+def test_scalars_hparams_texts_and_videos_share_a_folder_with_their_steps():
+    logger = CSVLogger("run")
+    for step in (1000, 2000):
+        logger.log_scalar("eval/return", step / 10, step=step)
+        logger.log_metrics({"loss": torch.tensor(0.5)}, step=step)
+        logger.log_video("eval/video", video_of(step // 1000), step=step)
+    logger.log_hparams({"lr": 1e-3})
+    with pytest.raises(NotImplementedError):  # as TorchRL's
+        logger.log_histogram("weights", [1.0, 2.0], step=1000, bins=10)
+    logger.flush()
+    logger.close()
+    folder = Path("csv_logs/run")
+    assert (folder / "scalars/eval/return.csv").read_text().split() == ["1000,100.0", "2000,200.0"]
+    assert (folder / "scalars/loss.csv").read_text().split() == ["1000,0.5", "2000,0.5"]
+    assert [path.read_text() for path in (folder / "texts").rglob("hparams*")] == ["lr: 0.001"]
+    assert [(row["tag"], row["step"]) for row in rows()] == [("eval/video", "1000"), ("eval/video", "2000")]
+    assert [numbers_in(folder / row["file"]) for row in rows()] == [[1], [2]]
