@@ -46,8 +46,8 @@ FORMATS: Mapping[str, Format] = {
 ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
     "libx264": ("-bf", "0"),
     "libx264rgb": ("-bf", "0"),
-    # Each frame with a palette of its own. Without transdiff, which compares pixels by
-    # their place in the palette, and so takes some that changed with it for unchanged ones.
+    # Each frame with a palette of its own. Without transdiff, which compares pixels by their place in the palette, and
+    # so takes some that changed with it for unchanged ones.
     "gif": ("-global_palette", "0", "-gifflags", "+offsetting-transdiff"),
     # the smallest and nearly the fastest of its predictions and levels, on drawn and on rendered pictures
     "apng": ("-pred", "none", "-compression_level", "6"),

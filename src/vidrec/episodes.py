@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tensordict.utils import NestedKey
+from torch import Tensor
 
 from vidrec.errors import SettingError
 
@@ -153,6 +155,29 @@ def keep_best(n: int) -> KeepBest:
 def keep_last(n: int) -> KeepLast:
     """Keep the videos of the last `n` episodes, over all lanes of a recorder; as `keep_best` for the others."""
     return KeepLast(n)
+
+
+def each_all(entries: Iterable[Tensor], count: int) -> Flags:
+    """Return for each of `count` lanes or steps whether all that `entries` hold of it is true; False if none."""
+    flags: Flags | None = None
+    for entry in entries:
+        own: Flags = np.asarray(each(entry, count).astype(bool).all(1))
+        flags = own if flags is None else flags & own
+    return np.zeros(count, bool) if flags is None else flags
+
+
+def each_sum(entries: Iterable[Tensor], count: int) -> NDArray[np.float64]:
+    """Return for each of `count` lanes or steps the sum of all that `entries` hold of it."""
+    sums = np.zeros(count)
+    for entry in entries:
+        sums += each(entry.to(torch.float64), count).sum(1)
+    return sums
+
+
+def each(entry: Tensor, count: int) -> NDArray[Any]:
+    """Return an entry as ``[count, all that one lane or step holds]``."""
+    flat: NDArray[Any] = entry.detach().cpu().numpy().reshape(count, -1)
+    return flat
 
 
 def outermost(keys: Iterable[NestedKey], name: str) -> list[NestedKey]:

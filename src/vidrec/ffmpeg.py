@@ -121,7 +121,7 @@ def join(parts: Sequence[Path], target: Path, muxer_args: Sequence[str]) -> int:
             quoted = str(part.absolute()).replace("'", r"'\''")
             listing.write(f"file 'file:{quoted}'\n")
         listing.flush()
-        source = ["-progress", "pipe:1", "-f", "concat", "-safe", "0", "-i", listing.name, "-c", "copy"]
+        source = ["-f", "concat", "-safe", "0", "-i", listing.name, "-c", "copy"]
         return _join(parts, [*source, *muxer_args, f"file:{target}"])
 
 
@@ -132,11 +132,11 @@ def encode_again(parts: Sequence[Path], target: Path, fps: Fraction, filters: st
     """
     sources = [word for part in parts for word in ("-r", str(fps), "-i", f"file:{part}")]
     concat = ["-filter_complex", f"concat=n={len(parts)}:v=1:a=0,{filters}"]
-    return _join(parts, ["-progress", "pipe:1", *sources, *concat, *encoder_args, f"file:{target}"])
+    return _join(parts, [*sources, *concat, *encoder_args, f"file:{target}"])
 
 
 def _join(parts: Sequence[Path], args: Sequence[str]) -> int:
-    done = _run(["-nostdin", "-loglevel", "error", *args])
+    done = _run(["-nostdin", "-loglevel", "error", "-progress", "pipe:1", *args])
     if done.returncode or done.stderr:  # FFmpeg goes on without a part that it cannot read
         raise EncoderError(f"FFmpeg could not join {', '.join(map(str, parts))}: {done.stderr.strip()}")
     return count_frames(done.stdout) or 0

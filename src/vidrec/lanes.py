@@ -9,7 +9,7 @@ A single env is one lane. The picture after the last step belongs to the episode
 one that begins.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral
@@ -23,7 +23,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 from torchrl.envs import EnvBase
 
-from vidrec.episodes import Episode, Episodes, Flags, outermost
+from vidrec.episodes import Episode, Episodes, Flags, each_all, each_sum, outermost
 from vidrec.errors import FrameError, SettingError, raise_first
 from vidrec.frames import take
 from vidrec.recording import Recording, Track
@@ -139,9 +139,9 @@ class Lanes:
     @torch.compiler.disable
     def reset(self, tensordict: TensorDictBase) -> Flags:
         """Begin the episodes of lanes that are reset, by the entries "_reset"; return of which there are pictures."""
-        which = np.ones(len(self._tracks), bool)
-        if keys := outermost(tensordict.keys(True, True), "_reset"):
-            which = self._all(keys, tensordict)
+        which = self.resets(tensordict)
+        if which is None:
+            which = np.ones(len(self._tracks), bool)
         if self.by_episode:
             if self._ends_at_reset:
                 self._finish(which & self._episodes.running, unfinished=True)
@@ -158,10 +158,10 @@ class Lanes:
         """Return which lanes are done."""
         return self._all(self._keys["done"], tensordict)
 
-    def any_reset(self, tensordict: TensorDictBase) -> bool:
-        """Return whether some lanes are reset, by the entries "_reset"."""
+    def resets(self, tensordict: TensorDictBase) -> Flags | None:
+        """Return which lanes are reset, by the entries "_reset"; None if there are none, and all are."""
         keys = outermost(tensordict.keys(True, True), "_reset")
-        return bool(keys) and bool(self._all(keys, tensordict).any())
+        return self._all(keys, tensordict) if keys else None
 
     def leave(self) -> None:
         """Finish what is open in these lanes: from now on the recorder is elsewhere."""
@@ -219,23 +219,15 @@ class Lanes:
         """Return the episode that runs in a track, None if it has ended."""
         return self._episodes.of(at, self._tracks[at].lane) if self._episodes.running[at] else None
 
-    def _rewards(self, tensordict: TensorDictBase) -> NDArray[Any]:
-        found = [value for key in self._reward_keys if (value := tensordict.get(key, None)) is not None]
-        rewards: NDArray[Any] = np.zeros(self._count)
-        for value in found:
-            rewards += self._flat(value.to(torch.float64)).sum(1)
-        return rewards[self._chosen] if self.by_lane else np.array([rewards[self._chosen].mean()])
+    def _rewards(self, tensordict: TensorDictBase) -> NDArray[np.float64]:
+        rewards = each_sum(_present(self._reward_keys, tensordict), self._count)[self._chosen]
+        return rewards if self.by_lane else np.array([rewards.mean()])
 
     def _all(self, keys: list[NestedKey], tensordict: TensorDictBase) -> Flags:
         """Return for each track whether all that these entries hold of its lanes is true; False if they are missing."""
-        flags: Flags = np.zeros(self._count, bool)
-        found = [value for key in keys if (value := tensordict.get(key, None)) is not None]
-        for i, value in enumerate(found):
-            own: Flags = np.asarray(self._flat(value).astype(bool).all(1))
-            flags = own if i == 0 else flags & own
-        return flags[self._chosen] if self.by_lane else np.array([flags[self._chosen].all()])
+        flags = each_all(_present(keys, tensordict), self._count)[self._chosen]
+        return flags if self.by_lane else np.array([flags.all()])
 
-    def _flat(self, value: Tensor) -> NDArray[Any]:
-        """Return an entry as ``[lanes, all that one lane holds]``."""
-        flat: NDArray[Any] = value.detach().cpu().numpy().reshape(self._count, -1)
-        return flat
+
+def _present(keys: Sequence[NestedKey], tensordict: TensorDictBase) -> Iterator[Tensor]:
+    return (value for key in keys if (value := tensordict.get(key, None)) is not None)

@@ -263,8 +263,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     ) -> TensorDictBase:
         # called behind each step of an environment that resets itself
         lanes = self._lanes(tensordict_reset.batch_size)
-        if lanes is not None and lanes.by_episode and lanes.any_reset(tensordict):
-            return self._reset(tensordict, tensordict_reset)
+        if lanes is not None and lanes.by_episode:
+            reset = lanes.resets(tensordict)
+            if reset is not None and reset.any():
+                return self._reset(tensordict, tensordict_reset)
         return tensordict_reset
 
     def _post_step_mdp_hooks(
@@ -301,14 +303,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         tracks = lanes.due(which, self.skip)
         if not tracks:
             return
-        batches, names, shapes = [], [], []
-        for name, data, batch_dims in entries:
-            pictures = arrange(data, layout=self.layout, batch_dims=batch_dims, name=name)
-            names.append(name)
-            shapes.append(tuple(getattr(data, "shape", pictures.shape)))
-            batches.append(lanes.pick(pictures, tracks, name))
+        names, shapes, batches = self._read(entries)
         if not batches:
             return
+        batches = [lanes.pick(pictures, tracks, name) for pictures, name in zip(batches, names, strict=True)]
         unknown = [is_nan(pictures) for pictures in batches]
         if lanes.by_lane and any(map(np.any, unknown)):
             known = np.flatnonzero(~np.any(unknown, axis=0))
@@ -330,12 +328,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     @torch.compiler.disable
     def _record_batch(self, entries: Iterator[tuple[str, Any, int | None]], sample: TensorDictBase | None) -> None:
         """Keep pictures that come without an environment: one after another, as grids, or a video a trajectory."""
-        batches, names, shapes = [], [], []
-        for name, data, batch_dims in entries:
-            pictures = arrange(data, layout=self.layout, batch_dims=batch_dims, name=name)
-            names.append(name)
-            shapes.append(tuple(getattr(data, "shape", pictures.shape)))
-            batches.append(pictures)
+        names, shapes, batches = self._read(entries)
         if not batches:
             return
         count = len(batches[0])
@@ -381,6 +374,18 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                     self._recording.finish(track, episode)
         else:
             keep(track, np.flatnonzero(valid))
+
+    def _read(
+        self, entries: Iterator[tuple[str, Any, int | None]]
+    ) -> tuple[list[str], list[tuple[int, ...]], list[Tensor]]:
+        """Return the names of the entries, the shapes they came in, and their pictures, ``[N, H, W, C]`` each."""
+        names, shapes, batches = [], [], []
+        for name, data, batch_dims in entries:
+            pictures = arrange(data, layout=self.layout, batch_dims=batch_dims, name=name)
+            names.append(name)
+            shapes.append(tuple(getattr(data, "shape", pictures.shape)))
+            batches.append(pictures)
+        return names, shapes, batches
 
     def _convert(
         self, batches: list[Tensor], names: list[str], shapes: list[tuple[int, ...]], blank: list[Flags] | None = None

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from vidrec.episodes import Episode, Flags, outermost
+from vidrec.episodes import Episode, Flags, each, each_all, each_sum, outermost
 
 MASK_KEYS = ("mask", ("collector", "mask"))
 """Where a sample says which steps are no padding, as TorchRL's `split_trajectories` does: bool, one for each step."""
@@ -41,8 +41,9 @@ class Batch:
         for key in MASK_KEYS:
             mask = sample.get(key, None)
             if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.numel() == self.steps:
-                self.valid &= self._flat(mask)[:, 0]
-        self.done = self._flag("done") | self._flag("truncated") | self._flag("terminated")
+                self.valid &= each(mask, self.steps)[:, 0]
+        self._terminated, self._truncated = self._flag("terminated"), self._flag("truncated")
+        self.done = self._flag("done") | self._terminated | self._truncated
 
     def is_padding(self, pictures: Tensor) -> Flags:
         """Return which pictures of the entry "next" are no observation, but zeros that stand for a missing one.
@@ -71,13 +72,11 @@ class Batch:
             ends[:-1] |= ids[1:] != ids[:-1]
         for key in ("index", "step_count"):
             if isinstance(value := self._sample.get(key, None), Tensor) and value.numel() == self.steps:
-                ends[:-1] |= np.diff(self._flat(value)[:, 0]) != 1
+                ends[:-1] |= np.diff(each(value, self.steps)[:, 0]) != 1
         if self.rows is not None:
             ends[self.steps // self.rows - 1 :: self.steps // self.rows] = True
-        terminated, truncated = self._flag("terminated"), self._flag("truncated")
-        rewards = np.zeros(self.steps)
-        for key in outermost(self._next.keys(True, True), "reward"):
-            rewards += self._flat(self._next.get(key).to(torch.float64)).sum(1)
+        terminated, truncated = self._terminated, self._truncated
+        rewards = each_sum(self._outermost("reward"), self.steps)
         begin = 0
         for end in map(int, np.flatnonzero(ends)):
             steps = np.arange(begin, end + 1)
@@ -103,17 +102,12 @@ class Batch:
         for key in ID_KEYS:
             value = self._sample.get(key, None)
             if isinstance(value, Tensor) and value.numel() == self.steps and not value.is_floating_point():
-                return self._flat(value)[:, 0]
+                return each(value, self.steps)[:, 0]
         return None
 
     def _flag(self, name: str) -> Flags:
-        """Return an entry of "next", or those nearest to it if there is none: of all that it holds of a step."""
-        flags: Flags = np.zeros(self.steps, bool)
-        for i, key in enumerate(outermost(self._next.keys(True, True), name)):
-            own: Flags = np.asarray(self._flat(self._next.get(key)).astype(bool).all(1))
-            flags = own if i == 0 else flags & own
-        return flags
+        return each_all(self._outermost(name), self.steps)
 
-    def _flat(self, value: Tensor) -> NDArray[Any]:
-        flat: NDArray[Any] = value.detach().cpu().numpy().reshape(self.steps, -1)
-        return flat
+    def _outermost(self, name: str) -> Iterator[Tensor]:
+        """Yield an entry of "next", or those of this name that are nearest to it."""
+        return (self._next.get(key) for key in outermost(self._next.keys(True, True), name))

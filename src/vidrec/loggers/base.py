@@ -1,7 +1,7 @@
 """What a logger must be for a recorder to stream into it, and how every other logger is made one."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -93,6 +93,12 @@ class TensorLogger(VideoLogger):
 
     def __repr__(self) -> str:
         return repr(self.logger)
+
+
+def encoding_of(video_format: str, video_fps: Any, settings: Mapping[str, Any]) -> Encoding:
+    """Return a logger's own encoding, with what a recorder's user asked for, `settings`, before it."""
+    fps = settings.get("fps")
+    return Encoding.of(video_format, **{**settings, "fps": video_fps if fps is None else fps})
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torchrl.record.loggers import csv as torchrl_csv
 from vidrec.clip import MARK, FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import VidrecWarning
-from vidrec.loggers.base import VideoLogger, finished
+from vidrec.loggers.base import VideoLogger, encoding_of, finished
 from vidrec.loggers.files import check_name, move
 from vidrec.video import Video
 
@@ -40,14 +40,9 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
     def add_text(self, tag: str, text: str, global_step: int | None = None) -> None:
         super().add_text(check_name(tag), text, global_step)
 
-    def encoding(self, **settings: Any) -> Encoding:
-        """Return how this folder's videos are encoded, with `settings` before its own."""
-        fps = settings.pop("fps", None)
-        return Encoding.of(self.video_format, fps=self.video_fps if fps is None else fps, **settings)
-
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows in the folder of the videos, see `VideoLogger.open_clip`."""
-        return open_clip(self._videos / check_name(tag), self.encoding(**settings))
+        return open_clip(self._videos / check_name(tag), encoding_of(self.video_format, self.video_fps, settings))
 
     def add_video(self, tag: str, vid_tensor: Tensor | Video, global_step: int | None = None, **settings: Any) -> Video:
         """Publish a video in the folder, see `CSVLogger.log_video`."""

@@ -14,7 +14,7 @@ from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import FrameError, SettingError, VidrecWarning, need
-from vidrec.loggers.base import VideoLogger, describe, finished, series
+from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
 from vidrec.loggers.files import check_name, drop, move
 from vidrec.video import Video
 
@@ -83,8 +83,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows beside the event file, see `VideoLogger.open_clip`."""
-        fps = settings.pop("fps", None)
-        encoding = Encoding.of(self.video_format, fps=self.video_fps if fps is None else fps, **settings)
+        encoding = encoding_of(self.video_format, self.video_fps, settings)
         return open_clip(self._folder / "videos" / check_name(tag), encoding)
 
     def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video | None:

@@ -10,7 +10,7 @@ from torchrl.record.loggers import wandb as torchrl_wandb
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import FrameError, SettingError, need
-from vidrec.loggers.base import VideoLogger, describe, finished, series
+from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
 from vidrec.loggers.files import check_name, drop, move
 from vidrec.video import Video
 
@@ -73,10 +73,10 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
             **settings: ``format``, one of ``"mp4"`` (default), ``"webm"`` and ``"gif"``, beside those of `log_video`.
         """
         settings = {name: value for name, value in settings.items() if name not in LOG_KEYWORDS}
-        fps, video_format = settings.pop("fps", None), settings.pop("format", None) or "mp4"
+        video_format = settings.pop("format", None) or "mp4"
         if video_format not in VIDEO_FORMATS:
             raise SettingError(f"W&B does not show format={video_format!r}; expected {VIDEO_FORMATS}")
-        encoding = Encoding.of(video_format, fps=self.video_fps if fps is None else fps, **settings)
+        encoding = encoding_of(video_format, self.video_fps, settings)
         return open_clip(Path(self.experiment.dir).parent / "videos" / check_name(tag), encoding)
 
     def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video | None:
