@@ -2,12 +2,13 @@
 
 import importlib.util
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from pictures import numbered
 
-from vidrec import recording
+from vidrec import lifetime
 from vidrec.encoder import Encoder
 from vidrec.encoding import Encoding
 
@@ -33,7 +34,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     yield
     # a test that leaves a clip open would have it published into the folder of another
-    for left in list(recording._open):
+    for left in lifetime.unfinished():
         left.clear()
 
 
@@ -44,10 +45,11 @@ def start():
 
     def start(path, *, fps="30", size=(48, 64), args=None, **more):
         encoding = Encoding.of(path.suffix[1:], fps=fps)
-        started.append(Encoder(path, size, encoding.fps, args or encoding.ffmpeg_args(size), **more))
+        started.append(Encoder(path, size, encoding.fps, args or encoding.ffmpeg_args(size), words.fileno(), **more))
         return started[-1]
 
-    yield start
+    with tempfile.TemporaryFile("ab+") as words:
+        yield start
     for encoder in started:
         encoder.kill()
 

@@ -163,7 +163,7 @@ def test_an_existing_file_is_kept_and_the_encoder_refused(start, tmp_path, then)
 def test_a_missing_ffmpeg_is_an_encoder_error(tmp_path, monkeypatch):
     monkeypatch.setattr("vidrec.encoder.find_ffmpeg", lambda: str(tmp_path / "no ffmpeg"))
     with pytest.raises(EncoderError, match=r"could not be started for .*a\.mp4.*no ffmpeg"):
-        Encoder(tmp_path / "a.mp4", (48, 64), Fraction(30), [])
+        Encoder(tmp_path / "a.mp4", (48, 64), Fraction(30), [], 2)
 
 
 @pytest.mark.parametrize("pictures", [40, 2000], ids=["at the end", "in between"])

@@ -15,7 +15,7 @@ from conftest import ENCODED, require
 from pictures import numbered, numbers_in, read_number
 from worlds import FailingLogger
 
-from vidrec import CSVLogger, VideoRecorder, VidrecWarning, recording
+from vidrec import CSVLogger, VideoRecorder, VidrecWarning, lifetime
 from vidrec.encoder import Encoder
 
 TESTS = Path(__file__).parent
@@ -215,7 +215,7 @@ def test_what_cannot_be_published_at_exit_is_a_warning_that_says_where_it_is():
     for recorder in (failing, fine):
         recorder._apply_transform(numbered(1))
     with pytest.warns(VidrecWarning, match="not finished at exit: no space left on the moon; .*is kept, in memory"):
-        recording._dump_all()
+        lifetime.finish_all()
     assert [path.name for path in videos()] == ["fine_0.mp4"]
 
 

@@ -123,7 +123,7 @@ def test_a_file_is_kept_for_one_of_several_that_want_it(monkeypatch):
     record(recorder, range(3))
     with pytest.raises(OSError, match="moon") as caught:
         recorder.dump(step=1)
-    [kept] = Path().rglob("*.part-*")
+    [kept] = Path().rglob("*.part-*.mp4")
     assert str(kept) in caught.value.__notes__[0]
     record(recorder, range(3, 5))
     recorder.dump(step=2)

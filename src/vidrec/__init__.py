@@ -1,39 +1,64 @@
 """vidrec: videos of TorchRL environments and datasets, made while they run. A drop-in for `torchrl.record`."""
 
-from vidrec.encoding import Encoding
-from vidrec.episodes import Episode, keep_best, keep_last
-from vidrec.errors import EncoderError, ExtraError, FrameError, SettingError, TagError, VidrecError, VidrecWarning
-from vidrec.loggers.base import VideoLogger
-from vidrec.loggers.csv import CSVLogger
-from vidrec.loggers.memory import MemoryLogger
-from vidrec.loggers.tee import TeeLogger
-from vidrec.loggers.tensorboard import TensorboardLogger
-from vidrec.loggers.wandb import WandbLogger
-from vidrec.recorder import PixelRenderTransform, TensorDictRecorder, VideoRecorder
-from vidrec.video import Video
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vidrec.encoding import Encoding as Encoding
+    from vidrec.episodes import Episode as Episode
+    from vidrec.episodes import keep_best as keep_best
+    from vidrec.episodes import keep_last as keep_last
+    from vidrec.errors import EncoderError as EncoderError
+    from vidrec.errors import ExtraError as ExtraError
+    from vidrec.errors import FrameError as FrameError
+    from vidrec.errors import SettingError as SettingError
+    from vidrec.errors import TagError as TagError
+    from vidrec.errors import VidrecError as VidrecError
+    from vidrec.errors import VidrecWarning as VidrecWarning
+    from vidrec.failure import Failure as Failure
+    from vidrec.loggers.base import VideoLogger as VideoLogger
+    from vidrec.loggers.csv import CSVLogger as CSVLogger
+    from vidrec.loggers.memory import MemoryLogger as MemoryLogger
+    from vidrec.loggers.tee import TeeLogger as TeeLogger
+    from vidrec.loggers.tensorboard import TensorboardLogger as TensorboardLogger
+    from vidrec.loggers.wandb import WandbLogger as WandbLogger
+    from vidrec.recorder import PixelRenderTransform as PixelRenderTransform
+    from vidrec.recorder import TensorDictRecorder as TensorDictRecorder
+    from vidrec.recorder import VideoRecorder as VideoRecorder
+    from vidrec.video import Video as Video
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "CSVLogger",
-    "EncoderError",
-    "Encoding",
-    "Episode",
-    "ExtraError",
-    "FrameError",
-    "MemoryLogger",
-    "PixelRenderTransform",
-    "SettingError",
-    "TagError",
-    "TeeLogger",
-    "TensorDictRecorder",
-    "TensorboardLogger",
-    "Video",
-    "VideoLogger",
-    "VideoRecorder",
-    "VidrecError",
-    "VidrecWarning",
-    "WandbLogger",
-    "keep_best",
-    "keep_last",
-]
+_NAMES = {
+    "encoding": ("Encoding",),
+    "episodes": ("Episode", "keep_best", "keep_last"),
+    "errors": (
+        *("EncoderError", "ExtraError", "FrameError", "SettingError", "TagError"),
+        *("VidrecError", "VidrecWarning"),
+    ),
+    "failure": ("Failure",),
+    "loggers.base": ("VideoLogger",),
+    "loggers.csv": ("CSVLogger",),
+    "loggers.memory": ("MemoryLogger",),
+    "loggers.tee": ("TeeLogger",),
+    "loggers.tensorboard": ("TensorboardLogger",),
+    "loggers.wandb": ("WandbLogger",),
+    "recorder": ("PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"),
+    "video": ("Video",),
+}
+"""What each module gives; imported on first use, so that the command line need not wait for torch."""
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vidrec' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"vidrec.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -9,6 +9,7 @@ A clip is one of
 """
 
 import glob
+import os
 import secrets
 import zlib
 from abc import ABC, abstractmethod
@@ -26,10 +27,9 @@ from vidrec.encoding import Encoding
 from vidrec.episodes import Episode
 from vidrec.errors import EncoderError, FrameError
 from vidrec.ffmpeg import encode_again, find_ffmpeg, join
+from vidrec.files import MARK, make_folder
+from vidrec.sidecar import SUFFIX, Sidecar
 from vidrec.video import Video
-
-MARK = ".part-"
-"""What the name of an unfinished file holds and that of a finished one does not."""
 
 
 class Clip(ABC):
@@ -39,7 +39,7 @@ class Clip(ABC):
 
     Attributes:
         lane: which lane of a batched env it shows, if each has its own videos.
-        episode: which episode it shows, if each has its own video; known before it is finished.
+        episode: which episode it shows, if each has its own video; as far as it is known.
         beside: how many clips are recorded at the same time, this one included; encoders share the processors.
     """
 
@@ -93,8 +93,11 @@ class Clip(ABC):
     def discard(self) -> None:
         """Throw away what was written, files included."""
 
+    def published(self) -> None:  # noqa: B027 - most leave nothing
+        """Clear away what was needed until its logger has taken what `finish` returned."""
+
     def leave(self) -> None:  # noqa: B027 - most have nothing to let go of
-        """Let go of what belongs to another process: called in a forked child, where the clip is not used again."""
+        """Let go of what is open, and leave all files as they are. The clip is not used again."""
 
     @abstractmethod
     def _add(self, picture: Tensor) -> None: ...
@@ -130,16 +133,20 @@ class TensorClip(Clip):
 class FileClip(Clip):
     """A clip that grows in a file beside its final place, under a name that says it is not finished.
 
+    A `Sidecar` stands beside it until it is published, for `vidrec.repair`.
+
     Args:
         stem: the folder and the beginning of the name; the rest, ``.part-<random>.<extension>``, is added.
         encoding: what the file should be.
+        index: the folder whose index will have a row for the video; None if there is none.
     """
 
-    def __init__(self, stem: Path, encoding: Encoding) -> None:
+    def __init__(self, stem: Path, encoding: Encoding, index: Path | None = None) -> None:
         self.encoding = encoding
-        self._stem = stem
+        self._stem, self._index = stem, index
         self._token = secrets.token_hex(4)
         self._size: tuple[int, int] | None = None
+        self._sidecar: Sidecar | None = None
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -152,9 +159,33 @@ class FileClip(Clip):
     @abstractmethod
     def finish(self) -> Video: ...
 
-    def _path(self, part: int = 0) -> Path:
-        number = f"-{part}" if part else ""
-        return self._stem.with_name(f"{self._stem.name}{MARK}{self._token}{number}.{self.encoding.format.extension}")
+    def published(self) -> None:
+        if self._sidecar is not None:
+            self._sidecar.remove()
+
+    def leave(self) -> None:
+        if self._sidecar is not None:
+            self._sidecar.close()
+
+    def _open(self, size: tuple[int, int]) -> Sidecar:
+        """Return the file beside the clip; the first time it is made, and so is its folder."""
+        if self._sidecar is None:
+            make_folder(self._stem.parent)
+            height, width = self.encoding.file_size(size)
+            about: dict[str, Any] = {"video_format": self.encoding.video_format, "codec": self.encoding.codec}
+            about |= {"fps": str(self.encoding.fps), "height": height, "width": width}
+            about |= {"lane": self.lane, "episode": None if self.episode is None else self.episode.number}
+            about["index"] = None if self._index is None else os.path.relpath(self._index, self._stem.parent)
+            path = self._path().with_suffix(SUFFIX)
+            try:
+                self._sidecar = Sidecar(path, about)
+            except OSError as error:
+                raise EncoderError(f"{path}, the file beside a clip, could not be made: {error}") from error
+            self._size = size
+        return self._sidecar
+
+    def _path(self, part: str = "") -> Path:
+        return self._stem.with_name(f"{self._stem.name}{MARK}{self._token}{part}.{self.encoding.format.extension}")
 
     def _video(self, path: Path) -> Video:
         assert self._size is not None
@@ -166,11 +197,12 @@ class EncodedClip(FileClip):
     """A clip that FFmpeg encodes.
 
     It is made of parts. One is enough, unless more pictures come after `finish`, or an exception cuts into the writing
-    of one: FFmpeg cannot go on with a file, so these go into another, and `finish` joins them.
+    of one: FFmpeg cannot go on with a file, so these go into another, and `finish` joins them. Parts are numbered; what
+    joins those with lower numbers ends with ``j``, and is whole if the first of them is gone: see `vidrec.repair`.
     """
 
-    def __init__(self, stem: Path, encoding: Encoding) -> None:
-        super().__init__(stem, encoding)
+    def __init__(self, stem: Path, encoding: Encoding, index: Path | None = None) -> None:
+        super().__init__(stem, encoding, index)
         self._encoder: Encoder | None = None
         self._written = 0  # pictures that went to the open encoder
         self._torn = False  # whether another may be in there, whole or not
@@ -188,18 +220,22 @@ class EncodedClip(FileClip):
             self._finish_part()
         if self._encoder is None:
             size = (picture.shape[0], picture.shape[1])
-            path = self._next_path()
-            make_folder(path.parent)
-            self._encoder = Encoder(path, size, self.encoding.fps, self.encoding.ffmpeg_args(size, self.beside))
-            self._size = size
+            words = self._open(size).descriptor
+            args = self.encoding.ffmpeg_args(size, self.beside)
+            try:
+                self._encoder = Encoder(self._next_path(), size, self.encoding.fps, args, words)
+            except EncoderError:
+                if not self._parts:
+                    self.discard()
+                raise
         self._torn = True
         self._encoder.write(picture.numpy())
         self._written += 1
         self._torn = False
 
-    def _next_path(self) -> Path:
-        self._paths += 1
-        return self._path(self._paths - 1)
+    def _next_path(self, mark: str = "") -> Path:
+        number, self._paths = self._paths, self._paths + 1
+        return self._path(f"-{number}{mark}" if number else "")
 
     def _finish_part(self) -> None:
         """Close the open encoder; what FFmpeg counts is what there is."""
@@ -221,7 +257,7 @@ class EncodedClip(FileClip):
     def finish(self) -> Video:
         self._finish_part()
         if len(self._parts) > 1:
-            joined = self._next_path()
+            joined = self._next_path("j")
             try:
                 if self.encoding.format.joinable:
                     frames = join(self._parts, joined, self.encoding.muxer_args)
@@ -236,6 +272,8 @@ class EncodedClip(FileClip):
                 raise
             for part in parts:
                 part.unlink()
+        if not self._parts[0].exists():
+            raise EncoderError(f"{self._parts[0]}, with {self.frames} frames, is not there any more; who deleted it?")
         return self._video(self._parts[0])
 
     def pictures(self) -> Iterator[Tensor]:
@@ -253,6 +291,7 @@ class EncodedClip(FileClip):
             self._encoder = None
         for part in self._parts:
             part.unlink(missing_ok=True)
+        self.published()
 
 
 class MemmapClip(FileClip):
@@ -261,8 +300,8 @@ class MemmapClip(FileClip):
     HEAD_BYTES = 0
     """How much stands in the file before the first picture."""
 
-    def __init__(self, stem: Path, encoding: Encoding) -> None:
-        super().__init__(stem, encoding)
+    def __init__(self, stem: Path, encoding: Encoding, index: Path | None = None) -> None:
+        super().__init__(stem, encoding, index)
         self._file: BinaryIO | None = None
         self._end = self.HEAD_BYTES
 
@@ -274,16 +313,17 @@ class MemmapClip(FileClip):
         planes = picture.permute(2, 0, 1).contiguous().numpy()
         path = self._path()
         try:
-            if self._size is None:
-                make_folder(path.parent)
+            if self._sidecar is None:
+                self._open((picture.shape[0], picture.shape[1]))
                 path.touch(exist_ok=False)
-                self._size = (picture.shape[0], picture.shape[1])
             self._file = self._file or path.open("r+b", buffering=0)
             self._file.seek(self._end)
             rest = memoryview(planes.data).cast("B")
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
+            if not self.frames:
+                self.discard()
             raise EncoderError(f"writing to {path}, which holds {self.frames} frames, failed: {error}") from error
         self._wrote(planes)
 
@@ -297,9 +337,9 @@ class MemmapClip(FileClip):
                 file.truncate(self._end)
                 self._complete(file)
         except OSError as error:
-            self.leave()
             raise EncoderError(f"finishing {path}, which holds {self.frames} frames, failed: {error}") from error
-        self.leave()
+        finally:
+            self._close()
         return self._video(self._path())
 
     def _complete(self, file: BinaryIO) -> None:
@@ -310,13 +350,18 @@ class MemmapClip(FileClip):
             yield from self.finish().pictures()
 
     def leave(self) -> None:
+        self._close()
+        super().leave()
+
+    def _close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def discard(self) -> None:
-        self.leave()
+        self._close()
         self._path().unlink(missing_ok=True)
+        self.published()
 
 
 class PtClip(MemmapClip):
@@ -327,8 +372,8 @@ class PtClip(MemmapClip):
 
     HEAD_BYTES = torch_file.HEAD_BYTES
 
-    def __init__(self, stem: Path, encoding: Encoding) -> None:
-        super().__init__(stem, encoding)
+    def __init__(self, stem: Path, encoding: Encoding, index: Path | None = None) -> None:
+        super().__init__(stem, encoding, index)
         self._crc = 0
 
     def _wrote(self, planes: "np.ndarray[Any, Any]") -> None:
@@ -343,14 +388,6 @@ CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
 """How a video format is written if not by FFmpeg."""
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder of a clip, or raise `EncoderError`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EncoderError(f"the folder {folder} for a clip could not be made: {error}") from error
-
-
-def open_clip(stem: Path, encoding: Encoding) -> FileClip:
-    """Return the kind of clip that writes `encoding`; it opens nothing before its first picture."""
-    return CLIPS.get(encoding.video_format, EncodedClip)(stem, encoding)
+def open_clip(stem: Path, encoding: Encoding, index: Path | None = None) -> FileClip:
+    """Return the kind of clip that writes `encoding`, see `FileClip`; it opens nothing before its first picture."""
+    return CLIPS.get(encoding.video_format, EncodedClip)(stem, encoding, index)

@@ -31,6 +31,9 @@ READ_AHEAD_FRAMES = 32
 TIMEOUT_S = 30.0
 """How long FFmpeg may do nothing, neither compute nor write, before it counts as stuck."""
 
+MAX_WORDS_BYTES = 10_000
+"""How much of what FFmpeg says is told."""
+
 PIPE_BYTES = 2**20
 """The size asked for the pipe: a whole frame fits, so that a write returns at once. Linux allows this much."""
 
@@ -46,6 +49,7 @@ class Encoder:
         size: (height, width) of the pictures, in pixels.
         fps: frames per second.
         output_args: FFmpeg's arguments between its input and the name of the file.
+        words: the descriptor of a file, opened to append, for what FFmpeg says.
         timeout_s: how long FFmpeg may do nothing, neither compute nor write, before it counts as stuck.
 
     Raises:
@@ -58,21 +62,22 @@ class Encoder:
         size: tuple[int, int],
         fps: Fraction,
         output_args: Sequence[str],
+        words: int,
         *,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.path, self.timeout_s = path, timeout_s
         self._failure: EncoderError | None = None
+        self._words, self._from = words, os.fstat(words).st_size
         height, width = size
         ahead = max(1, min(READ_AHEAD_FRAMES, READ_AHEAD_BYTES // (height * width * 3)))
         command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-n", "-loglevel", "error"]
         command += ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}"]
         command += ["-framerate", str(fps), "-thread_queue_size", str(ahead), "-i", "pipe:0"]
         command += [*output_args, f"file:{path}"]
-        # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. Both reports go to a
-        # file: a pipe that nobody drains would fill and block.
+        # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. That and its words go
+        # to files: a pipe that nobody drains would fill and block.
         try:
-            self._words = tempfile.TemporaryFile()  # noqa: SIM115
             self._progress = tempfile.TemporaryFile()  # noqa: SIM115
         except OSError as error:
             raise EncoderError(f"FFmpeg could not be started for {path}: {error}") from error
@@ -83,13 +88,13 @@ class Encoder:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=self._words,
+                stderr=words,
                 bufsize=0,
                 start_new_session=True,  # Ctrl-C is for the training, not for the encoder
                 pass_fds=[count],
             )
         except OSError as error:
-            self._close_reports()
+            self._close()
             raise EncoderError(f"FFmpeg could not be started for {path}: {error}") from error
         assert self._process.stdin is not None
         self._pipe = self._process.stdin
@@ -137,7 +142,7 @@ class Encoder:
         frames = count_frames(self._progress.read().decode())
         if self._process.returncode != 0 or frames is None:
             raise self._failed(f"stopped with exit code {self._process.returncode}")
-        self._close_reports()
+        self._close()
         return frames
 
     def kill(self) -> None:
@@ -145,13 +150,13 @@ class Encoder:
         self._pipe.close()
         self._process.kill()
         self._process.wait()
-        self._close_reports()
+        self._close()
 
     def leave(self) -> None:
         """Let go of a process that belongs to another one: called in a forked child."""
         self._pipe.close()
         self._process.returncode = 0  # not ours to wait for
-        self._close_reports()
+        self._close()
 
     def _ended(self, timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
@@ -186,15 +191,13 @@ class Encoder:
 
     def _failed(self, how: str) -> EncoderError:
         self._pipe.close()
-        self._words.seek(0)
-        words = self._words.read().decode(errors="replace").strip()
-        self._close_reports()
+        words = os.pread(self._words, MAX_WORDS_BYTES, self._from).decode(errors="replace").strip()
+        self._close()
         kept = f"what it had written is in {self.path}" if os.path.exists(self.path) else f"it wrote no {self.path}"
         self._failure = EncoderError(f"FFmpeg {how}; {kept}. It said: {words or 'nothing'}")
         return self._failure
 
-    def _close_reports(self) -> None:
-        self._words.close()
+    def _close(self) -> None:
         self._progress.close()
         _running.discard(self)
 

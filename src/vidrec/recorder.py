@@ -18,6 +18,7 @@ from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 from vidrec.clip import TensorClip
 from vidrec.episodes import Episode, Flags
 from vidrec.errors import FrameError, SettingError, raise_first, words
+from vidrec.failure import Failure
 from vidrec.frames import (
     arrange,
     blacken,
@@ -96,6 +97,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
         keep: of an `Episode` that has ended, whether its video is kept; implies `dump_on_done`. See `keep_best`.
+        on_error: ``"raise"``, or ``"warn"``: what goes wrong while recording or publishing does not stop the program.
+            The first error of each video is a `VidrecWarning`, and `dump` returns a `Failure`.
         **kwargs: passed on to ``logger.log_video``: for vidrec's loggers the settings of `vidrec.Encoding`.
 
     Raises:
@@ -124,12 +127,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         episode_trigger: Callable[[int], bool] | None = None,
         step_trigger: Callable[[int], bool] | None = None,
         keep: Callable[[Episode], bool] | None = None,
+        on_error: str = "raise",
         **kwargs: Any,
     ) -> None:
         sides = center_crop if isinstance(center_crop, tuple) and len(center_crop) == 2 else (center_crop or None,)
         for name, value in [("skip", skip), ("max_frames", max_frames), *(("center_crop", side) for side in sides)]:
             if value is not None and not (isinstance(value, Integral) and value > 0):
                 raise SettingError(f"{name}={value!r} must be a positive whole number, or None")
+        if on_error not in ("raise", "warn"):
+            raise SettingError(f"on_error={on_error!r} must be 'raise' or 'warn'")
         self.__dict__["_recording"] = Recording()
         # center_crop is ours: TorchRL's asks for torchvision
         super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, fps, max_frames, dump_on_done, **kwargs)
@@ -138,7 +144,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self.center_crop = center_crop
         self.layout = None if layout is None else check_layout(layout)
         self._choice = Choice(lanes, episode_trigger, step_trigger, dump_on_done, keep, max_frames)
-        self._recording.keep = keep
+        self._recording.keep, self._recording.on_error = keep, on_error
         self._trajectories = 0
         self._known_lanes: Lanes | None = None
         self._stepped: TensorDictBase | None = None
@@ -170,7 +176,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         for picture in pictures:
             self._recording.add(self._recording.tracks[None], picture)
 
-    def dump(self, suffix: str | None = None, step: int | None = None) -> Video | None:
+    def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
         """Finish the video and publish it through the logger; on return it is whole and has its name.
 
         Does nothing if nothing was recorded, and begins to count for `skip` anew. Finishes what copies of this recorder
@@ -182,10 +188,12 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
         Returns:
             The video, this recorder's own before those of copies; None if there is none, or if for its logger it is no
-            file, but a tensor or an entry of TensorBoard.
+            file, but a tensor or an entry of TensorBoard. With ``on_error="warn"``, a `Failure` if something went wrong
+            since the last dump.
 
         Raises:
             EncoderError: FFmpeg failed.
+            TagError: a suffix that cannot be in a name.
             Exception: whatever the logger raised; the video is kept, and `dump` can be called again. Recorders behind
                 this one in the same `Compose`, which would not get their turn, are dumped before.
         """
@@ -226,11 +234,13 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         # of replay buffers, datasets, and whoever calls it; in an environment `_reset` and `_step` do not come by here
-        self._record_batch(self._entries(next_tensordict), next_tensordict)
+        with self._recording.guarded(1):
+            self._record_batch(self._entries(next_tensordict), next_tensordict)
         return self._pass_on(next_tensordict)
 
     def _apply_transform(self, observation: Tensor) -> Tensor:
-        self._record_batch(iter([("picture", observation, None)]), None)
+        with self._recording.guarded(1):
+            self._record_batch(iter([("picture", observation, None)]), None)
         return observation
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
@@ -239,23 +249,26 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         lanes = self._lanes(tensordict_reset.batch_size)
         if lanes is None:  # called by hand
             return self._call(tensordict_reset)
-        if self._stepped is not None:
-            lanes.end(self._stepped)
-        self._stepped = None
-        self._record(self._entries(tensordict_reset), lanes, lanes.reset(tensordict))
+        with self._recording.guarded():
+            if self._stepped is not None:
+                lanes.end(self._stepped)
+            self._stepped = None
+            self._record(self._entries(tensordict_reset), lanes, lanes.reset(tensordict))
         return self._pass_on(tensordict_reset)
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         lanes = self._lanes(next_tensordict.batch_size)
         if lanes is None:
             return self._call(next_tensordict)
-        lanes.step(next_tensordict)
-        self._stepped = next_tensordict if lanes.by_episode else None
-        if lanes.wanted.any():
-            which = ~lanes.done(next_tensordict) if lanes.native_autoreset and lanes.by_episode else None
-            self._record(self._entries(next_tensordict), lanes, which)
+        with self._recording.guarded():
+            lanes.step(next_tensordict)
+            self._stepped = next_tensordict if lanes.by_episode else None
+            if lanes.wanted.any():
+                which = ~lanes.done(next_tensordict) if lanes.native_autoreset and lanes.by_episode else None
+                self._record(self._entries(next_tensordict), lanes, which)
         self._pass_on(next_tensordict)
-        lanes.end(next_tensordict)
+        with self._recording.guarded():
+            lanes.end(next_tensordict)
         return next_tensordict
 
     def _reset_on_native_autoreset(
@@ -273,7 +286,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self, tensordict: TensorDictBase, tensordict_: TensorDictBase
     ) -> tuple[TensorDictBase, TensorDictBase]:
         if (lanes := self._lanes(tensordict.batch_size)) is not None:
-            lanes.end(tensordict.get("next"))
+            with self._recording.guarded():
+                lanes.end(tensordict.get("next"))
         return tensordict, tensordict_
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
@@ -301,8 +315,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         `which` says of which lanes there are new ones; None is of all.
         """
         tracks = lanes.due(which, self.skip)
-        if not tracks:
-            return
+        if tracks:
+            with self._recording.guarded(len(tracks)):
+                self._record_due(entries, lanes, tracks)
+
+    def _record_due(self, entries: Iterator[tuple[str, Any, int | None]], lanes: Lanes, tracks: list[Track]) -> None:
         names, shapes, batches = self._read(entries)
         if not batches:
             return

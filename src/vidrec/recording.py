@@ -7,31 +7,27 @@ by the first of
 - the end of the episode, where each has a video of its own;
 - `dump` of the recorder, or of the one that it is a copy of, directly or through other copies, in this process;
 - `close` of its environment, which dumps it;
-- the end of the interpreter, which dumps all that are open. A process that ends without that (SIGKILL, `os._exit`)
-  leaves the file to FFmpeg, which finishes it under its unfinished name;
-- a fork: the child forgets the clips of its parent.
+- what `vidrec.lifetime` sees: the end of the interpreter, SIGTERM, a recorder that nobody has any more.
 """
 
-import atexit
-import contextlib
-import multiprocessing
-import multiprocessing.util
-import os
-import re
 import threading
 import uuid
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from vidrec import lifetime
 from vidrec.clip import Clip, TensorClip
 from vidrec.episodes import Episode, Keep
-from vidrec.errors import EncoderError, VidrecWarning, raise_first, words
+from vidrec.errors import EncoderError, VidrecWarning, raise_first
+from vidrec.failure import Failure, Failures
+from vidrec.lifetime import worker
 from vidrec.loggers.base import TensorLogger, VideoLogger
 from vidrec.loggers.service import adapt
 from vidrec.video import Video
@@ -48,6 +44,7 @@ class Track:
         count: pictures offered since the last video, kept or not.
         beyond: pictures that came after `max_frames`.
         episode: returns the episode that runs, None where they do not matter.
+        failed: whether its clip has failed, and what comes until the next video is lost, with ``on_error="warn"``.
     """
 
     lane: int | None = None
@@ -56,6 +53,7 @@ class Track:
     count: int = 0
     beyond: int = 0
     episode: Callable[[], Episode | None] | None = None
+    failed: bool = False
 
     @property
     def frames(self) -> int:
@@ -69,6 +67,7 @@ class Track:
         """Begin anew."""
         self.clip = None
         self.count = self.beyond = 0
+        self.failed = False
 
 
 class Recording:
@@ -80,6 +79,8 @@ class Recording:
         settings: what `log_video` is called with beside name, video and step.
         max_frames: how many frames a clip has at the most; None does not bound it.
         keep: which episodes are worth a video; None keeps all.
+        on_error: ``"raise"``, or ``"warn"`` to go on.
+        failures: what went wrong and was not raised.
         iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
             process count together, so that their videos do not get the same name.
         tracks: the clips, by lane. There is always the one of no lane, first.
@@ -92,6 +93,7 @@ class Recording:
         self.settings: dict[str, Any] = {}
         self.max_frames: int | None = None
         self.keep: Callable[[Episode], bool] | None = None
+        self.on_error = "raise"
         self._begin(0)
 
     def _begin(self, iter: int, ancestors: tuple[str, ...] = ()) -> None:
@@ -101,10 +103,15 @@ class Recording:
         self._beyond = 0  # of episodes whose videos are finished
         self._lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
         self._id, self._ancestors = uuid.uuid4().hex, ancestors
-        with _registry:
-            _alive.add(self)
+        self.failures = Failures()
+        lifetime.begin(self)
+        with lifetime.lock:
             family = ancestors[0] if ancestors else self._id
             self._counter = _counters.setdefault(family, _Counter(iter))
+
+    def __del__(self) -> None:
+        if "tracks" in self.__dict__ and self.waiting:
+            lifetime.adopt(self)
 
     def copy(self) -> "Recording":
         """Return the recording of a copy of the recorder: the same settings, nothing recorded."""
@@ -113,11 +120,11 @@ class Recording:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("logger", "tag", "settings", "max_frames", "keep", "iter")
+        kept = ("logger", "tag", "settings", "max_frames", "keep", "on_error", "iter")
         return {**{name: getattr(self, name) for name in kept}, "ancestors": (*self._ancestors, self._id)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name in ("logger", "tag", "max_frames", "keep"):
+        for name in ("logger", "tag", "max_frames", "keep", "on_error"):
             setattr(self, name, state[name])
         self.settings = dict(state["settings"])
         self._begin(state["iter"], state["ancestors"])
@@ -152,6 +159,23 @@ class Recording:
         for track in self.tracks.values():
             track.count = value
 
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to publish."""
+        return bool(self.pending) or any(track.waiting for track in self.tracks.values())
+
+    @contextmanager
+    def guarded(self, pictures: int = 0, clip: int | None = None) -> Iterator[None]:
+        """With ``on_error="warn"``, report what is raised inside, and that it costs so many pictures of a clip."""
+        try:
+            yield
+        except VidrecWarning:
+            raise
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            self.failures.add(error, clip, pictures)
+
     def track(self, lane: int | None) -> Track:
         """Return the track of a lane."""
         return self.tracks.setdefault(lane, Track(lane))
@@ -166,9 +190,12 @@ class Recording:
         with self._lock:
             keeps = isinstance(track.clip, TensorClip) and isinstance(self._adapted, TensorLogger)
             if track.clip is None or (track.clip.size is None and not track.clip.waiting and not keeps):
-                name = self.tag if track.lane is None else self._name(track)
+                episode = None if track.episode is None else track.episode()
+                name = self._name(track, None, episode)
                 track.clip, track.logger = self._adapted.open_clip(name, **self.settings), self._adapted
+                track.clip.lane, track.clip.episode = track.lane, episode
                 track.clip.beside = max(1, len(self.tracks) - 1)
+                lifetime.opened()
             return track.clip
 
     def admit(self, track: Track, pictures: int = 1) -> int:
@@ -180,26 +207,27 @@ class Recording:
 
     def add(self, track: Track, pictures: Tensor) -> None:
         """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip of a track."""
-        with self._lock:
+        with self._lock, self.guarded(len(pictures), track.lane):
+            if track.failed:
+                self.failures.lose(len(pictures))
+                return
             try:
                 self.clip(track).write(pictures)
             except EncoderError:
                 self._forget(track)  # the message names what is left of it
+                track.failed = self.on_error != "raise"
                 raise
-            finally:
-                if track.frames and self not in _open:
-                    _open.add(self)
-                    _be_first_at_exit()
 
     def pictures(self) -> list[Tensor]:
         """Read back what is shown, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
         with self._lock:
             return list(self.clip(self.shown).pictures())
 
-    def dump(self, suffix: str | None = None, step: int | None = None) -> Video | None:
+    def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
         """Finish and publish this recording and those of its copies; return the first video, None if there is none.
 
-        One that fails keeps its clip, and does not keep the others from theirs; the first failure is raised in the end.
+        One that fails keeps its clip, and does not keep the others from theirs; the first failure is raised in the end,
+        or all of them are returned.
         """
         videos: list[Video] = []
         errors: list[Exception] = []
@@ -217,6 +245,8 @@ class Recording:
                         errors.append(error)
                 for track in list(recording.tracks.values()):
                     episode = None if track.episode is None else track.episode()
+                    if track.failed:
+                        track.forget()
                     try:
                         videos += recording._publish(track, recording._name(track, suffix, episode), at, episode)
                     except Exception as error:
@@ -230,15 +260,24 @@ class Recording:
                     VidrecWarning,
                     stacklevel=2,
                 )
-        raise_first(errors)
-        return videos[0] if videos else None
+            if self.on_error == "warn" and recording is not self:
+                self.failures.join(recording.failures)
+        video = videos[0] if videos else None
+        if self.on_error == "raise":
+            raise_first(errors)
+            return video
+        for failed in errors:
+            self.failures.add(failed, failed)
+        return self.failures.take(video)
 
     def finish(self, track: Track, episode: Episode | None = None, step: int | None = None) -> None:
         """Publish the video of a track whose episode has ended, if it is to be kept."""
-        with self._lock:
+        with self._lock, self.guarded(0, track.lane):
+            self.failures.end(track.lane)
             if not track.frames:
                 if track.waiting:  # for a logger of several that has not taken its last video
                     track.count = track.beyond = 0
+                    track.failed = False
                 else:
                     self.discard(track)
                 return
@@ -271,13 +310,13 @@ class Recording:
 
     def _family(self) -> list["Recording"]:
         """This recording, and those of its copies and of their copies."""
-        with _registry:
-            return [self, *(other for other in _alive if self._id in other._ancestors)]
+        with lifetime.lock:
+            return [self, *(other for other in lifetime.alive if self._id in other._ancestors)]
 
     def _name(self, track: Track, suffix: str | None = None, episode: Episode | None = None) -> str:
         parts = [self.tag, worker(), None if track.lane is None else f"env{track.lane}", suffix]
         parts += [] if episode is None or episode.of_grid else [f"ep{episode.number}"]
-        return "_".join(part for part in parts if part is not None)
+        return "_".join(str(part) for part in parts if part is not None)
 
     def _publish(self, track: Track, name: str, step: int, episode: Episode | None) -> list[Video]:
         """Finish and publish what a track has; return the video if it is a file."""
@@ -297,6 +336,7 @@ class Recording:
         try:
             published = logger.log_video(name, video, step, **self.settings)
         except VidrecWarning:  # it is published, and the user wants warnings to be errors
+            track.clip.published()
             self._forget(track)
             raise
         except Exception as error:
@@ -306,6 +346,7 @@ class Recording:
             else:  # a clip that is several has put aside what not all have taken, and has said so
                 track.count = track.beyond = 0
             raise
+        track.clip.published()
         self._forget(track)
         if not isinstance(published, Video):
             return []
@@ -314,17 +355,16 @@ class Recording:
         return [published]
 
     def _forget(self, track: Track) -> None:
+        if track.clip is not None:
+            track.clip.leave()
         track.forget()
-        if not self.pending and not any(track.waiting for track in self.tracks.values()):
-            _open.discard(self)
 
-
-def worker() -> str | None:
-    """Return what tells this process from others that run the same code: ``"worker3"``, None in the first process."""
-    if multiprocessing.parent_process() is None:
-        return None
-    numbers = re.findall(r"\d+", multiprocessing.current_process().name.rpartition("-")[2])
-    return "worker" + "-".join(numbers or [str(os.getpid())])
+    def leave(self) -> None:
+        """Forget what belongs to the parent: called in a forked child."""
+        self._lock = threading.RLock()  # whoever held it is not in this process
+        for track in [*self.tracks.values(), *(entry[0] for entry in self.pending)]:
+            self._forget(track)
+        self.pending.clear()
 
 
 class _Counter:
@@ -332,43 +372,4 @@ class _Counter:
         self.value = value
 
 
-_registry = threading.RLock()
-_alive: "weakref.WeakSet[Recording]" = weakref.WeakSet()
 _counters: "weakref.WeakValueDictionary[str, _Counter]" = weakref.WeakValueDictionary()
-_finalizers: dict[int, Any] = {}
-_open: set[Recording] = set()
-"""The recordings with something in their clip, kept alive until it is dumped."""
-
-
-def _dump_all() -> None:
-    for recording in list(_open):
-        try:
-            recording.dump()
-        except Exception as error:
-            with contextlib.suppress(VidrecWarning):  # also where warnings are errors, the others have their turn
-                warnings.warn(f"a video was not finished at exit: {words(error)}", VidrecWarning, stacklevel=1)
-
-
-def _be_first_at_exit() -> None:
-    """Let `_dump_all` run before what loggers have registered in the meantime, such as the end of their run."""
-    atexit.unregister(_dump_all)
-    atexit.register(_dump_all)
-    if multiprocessing.parent_process() is not None and os.getpid() not in _finalizers:
-        # a process that was forked by multiprocessing ends without the functions of atexit
-        _finalizers[os.getpid()] = multiprocessing.util.Finalize(None, _dump_all, exitpriority=100)
-
-
-def _forget_all() -> None:
-    global _registry
-    _registry = threading.RLock()
-    for recording in list(_alive):
-        recording._lock = threading.RLock()  # whoever held it is not in this process
-        tracks = [*recording.tracks.values(), *(entry[0] for entry in recording.pending)]
-        recording.pending.clear()
-        for track in tracks:
-            if track.clip is not None:
-                track.clip.leave()
-            recording._forget(track)
-
-
-os.register_at_fork(after_in_child=_forget_all)

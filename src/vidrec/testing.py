@@ -11,8 +11,9 @@ from torch import Tensor
 from torchrl.record.loggers.common import Logger
 from torchrl.record.recorder import VideoRecorder as TorchRLRecorder
 
-from vidrec.clip import MARK, Clip, FileClip
+from vidrec.clip import Clip, FileClip
 from vidrec.errors import SettingError, TagError, VidrecWarning
+from vidrec.files import MARK
 from vidrec.loggers.base import TensorLogger, VideoLogger
 from vidrec.loggers.service import adapt
 from vidrec.recorder import VideoRecorder
@@ -66,7 +67,7 @@ def _check_recording(logger: Any) -> None:
                     raise
                 video = None  # a logger may refuse it, as long as it does not replace the first
                 recorder._recording.clear()
-        if video is not None:
+        if isinstance(video, Video):
             _check_video(video, first)
             published.append((video, video.path.read_bytes()))
     for video, data in published:
@@ -80,7 +81,7 @@ def _check_recording(logger: Any) -> None:
             recorder._apply_transform(picture)
     for step, (recorder, first) in enumerate(zip(recorders, (0, 100), strict=True)):
         video = recorder.dump(step=step)
-        if video is not None:
+        if isinstance(video, Video):
             _check_video(video, first)
 
 
@@ -125,6 +126,7 @@ def _check_streaming(logger: VideoLogger) -> None:
     first = clip.finish()
     path = first.path if isinstance(first, Video) else None
     published = logger.log_video("check/clip", first, 1)
+    clip.published()
     if path is not None and not (published and published.path == path):
         _expect(not path.exists(), f"log_video left {path}, which was given to it")
 

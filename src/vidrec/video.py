@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,6 +53,16 @@ class Video:
     def at(self, path: Path) -> "Video":
         """Return the same video, found at `path`."""
         return replace(self, path=path)
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of `vidrec.index` that it fills: all but its tag, step and file."""
+        height, width = self.size
+        row: dict[str, Any] = {"frames": self.frames, "fps": float(self.fps), "height": height, "width": width}
+        row |= {"codec": self.encoding.codec, "seconds": self.seconds, "lane": self.lane}
+        if (episode := self.episode) is None:
+            return row
+        row |= {"episode": episode.number, "return": episode.return_}
+        return row | {"length": episode.length, "ended": episode.ended}
 
     def pictures(self) -> Iterator[Tensor]:
         """Read the file back: yield each frame, uint8 ``[H, W, 3]``."""

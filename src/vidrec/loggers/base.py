@@ -114,7 +114,9 @@ def finished(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) ->
     try:
         write_tensor(clip, video, name)
         yield clip.finish()
+        clip.published()
     except VidrecWarning:
+        clip.published()
         raise
     except BaseException:
         clip.discard()

@@ -1,30 +1,20 @@
 """A folder of CSV files and videos: TorchRL's `CSVLogger`, whose videos are made while they are recorded."""
 
-import csv
-import fcntl
 import os
-import secrets
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from torch import Tensor
 from torchrl.record.loggers import csv as torchrl_csv
 
-from vidrec.clip import MARK, FileClip, open_clip
+from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import VidrecWarning
+from vidrec.files import check_name, move
+from vidrec.index import VideoIndex
 from vidrec.loggers.base import VideoLogger, encoding_of, finished
-from vidrec.loggers.files import check_name, move
 from vidrec.video import Video
-
-COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
-"""The columns of ``videos.csv``. height and width are those of the file, in pixels."""
-
-EPISODE_COLUMNS = ("lane", "episode", "return", "length", "ended")
-"""And more: what `vidrec.Video.lane` and `vidrec.Episode` say, empty where that does not apply."""
 
 
 class CSVExperiment(torchrl_csv.CSVExperiment):
@@ -32,7 +22,7 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
 
     def __init__(self, log_dir: str, *, video_format: str = "mp4", video_fps: Any = 30) -> None:
         super().__init__(log_dir, video_format=video_format, video_fps=video_fps)
-        self._folder = Path(log_dir).absolute()  # the working directory may change while a clip is open
+        self._index = VideoIndex(Path(log_dir).absolute())  # the working directory may change while a clip is open
 
     def add_scalar(self, name: str, value: float, global_step: int | None = None) -> None:
         super().add_scalar(check_name(name), value, global_step)
@@ -42,7 +32,8 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows in the folder of the videos, see `VideoLogger.open_clip`."""
-        return open_clip(self._videos / check_name(tag), encoding_of(self.video_format, self.video_fps, settings))
+        encoding = encoding_of(self.video_format, self.video_fps, settings)
+        return open_clip(self._videos / check_name(tag), encoding, self._index.folder)
 
     def add_video(self, tag: str, vid_tensor: Tensor | Video, global_step: int | None = None, **settings: Any) -> Video:
         """Publish a video in the folder, see `CSVLogger.log_video`."""
@@ -53,12 +44,8 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
         with finished(vid_tensor, tag, lambda: self.open_clip(tag, **settings)) as whole:
             name = check_name(f"{tag}_{global_step}") + f".{whole.encoding.format.extension}"
             video = whole.at(move(whole.path, self._videos / name))
-        file = video.path.relative_to(self._folder)
-        row = (tag, global_step, file, video.frames, float(video.fps), *video.size, video.encoding.codec, video.seconds)
-        episode = video.episode
-        more = (episode.number, episode.return_, episode.length, episode.ended) if episode is not None else (None,) * 4
         try:
-            self._add_row((*row, video.lane, *more))
+            self._index.add(tag=tag, step=global_step, file=self._file(video), **video.row())
         except OSError as error:
             warnings.warn(f"{video.path} is whole, but has no row in videos.csv: {error}", VidrecWarning, stacklevel=3)
         if video.path != self._videos / name:
@@ -67,37 +54,15 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
 
     @property
     def _videos(self) -> Path:
-        return self._folder / "videos"
+        return self._index.folder / "videos"
+
+    def _file(self, video: Video) -> str:
+        return str(video.path.relative_to(self._index.folder))
 
     def remove_video(self, video: Video) -> None:
         """Delete a video and its row."""
         video.path.unlink(missing_ok=True)
-        with self._index() as index:
-            index.seek(0)
-            rows = [row for row in csv.reader(index) if row[2] != str(video.path.relative_to(self._folder))]
-            new = self._folder / f"videos.csv{MARK}{secrets.token_hex(4)}"
-            with new.open("w", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerows(rows)
-            new.replace(self._folder / "videos.csv")
-
-    def _add_row(self, row: tuple[Any, ...]) -> None:
-        """Append to ``videos.csv``, whole, whoever else does so at the same time."""
-        with self._index() as index:
-            writer = csv.writer(index, lineterminator="\n")
-            head = (*COLUMNS, *EPISODE_COLUMNS)
-            writer.writerows([row] if os.fstat(index.fileno()).st_size else [head, row])
-
-    @contextmanager
-    def _index(self) -> Iterator[TextIO]:
-        """Open ``videos.csv`` to read and append, and let nobody else until it is closed."""
-        path = self._folder / "videos.csv"
-        while True:
-            with path.open("a+", newline="") as index:
-                fcntl.flock(index, fcntl.LOCK_EX)
-                if path.exists() and os.path.samestat(path.stat(), os.fstat(index.fileno())):
-                    yield index
-                    return
-                # it was replaced while this one waited
+        self._index.remove(self._file(video))
 
     def __getstate__(self) -> dict[str, Any]:
         # open files stay with this process; the copy opens its own, to append

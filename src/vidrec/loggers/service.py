@@ -8,8 +8,8 @@ from torchrl.record.loggers._service import _LoggerClient
 
 from vidrec.clip import Clip, TensorClip, open_clip
 from vidrec.errors import VidrecError
+from vidrec.files import check_name, drop
 from vidrec.loggers.base import TensorLogger, VideoLogger
-from vidrec.loggers.files import check_name, drop
 from vidrec.video import Video
 
 

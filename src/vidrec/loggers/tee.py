@@ -11,8 +11,8 @@ from torchrl.record.loggers.common import Logger
 
 from vidrec.clip import Clip, FileClip, TensorClip
 from vidrec.errors import EncoderError, SettingError, VidrecError, VidrecWarning, raise_first
+from vidrec.files import share
 from vidrec.loggers.base import VideoLogger, write_tensor
-from vidrec.loggers.files import share
 from vidrec.loggers.service import adapt
 from vidrec.video import Video
 
@@ -184,6 +184,8 @@ class Branch:
                 errors.append(error)
                 continue
             self.loggers = [other for other in self.loggers if other is not logger]
+        if not self.loggers and self.clip is not None:
+            self.clip.published()
         return published, errors
 
     def _publish(self, logger: VideoLogger) -> Video | None:
@@ -305,8 +307,9 @@ class TeeClip(Clip):
         self._aside.clear()
 
     def leave(self) -> None:
-        for clip in self._clips:
-            clip.leave()
+        for branch in [*self._branches, *self._aside]:
+            if branch.clip is not None:
+                branch.clip.leave()
 
 
 def _wish(clip: Clip) -> Any:

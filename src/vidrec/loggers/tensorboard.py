@@ -14,8 +14,8 @@ from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import FrameError, SettingError, VidrecWarning, need
+from vidrec.files import check_name, drop, move
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
-from vidrec.loggers.files import check_name, drop, move
 from vidrec.video import Video
 
 VIDEO_FORMATS = ("apng", "gif")

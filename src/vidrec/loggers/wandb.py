@@ -10,8 +10,8 @@ from torchrl.record.loggers import wandb as torchrl_wandb
 from vidrec.clip import FileClip, open_clip
 from vidrec.encoding import Encoding
 from vidrec.errors import FrameError, SettingError, need
+from vidrec.files import check_name, drop, move
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
-from vidrec.loggers.files import check_name, drop, move
 from vidrec.video import Video
 
 VIDEO_FORMATS = ("mp4", "webm", "gif")

@@ -1,0 +1,74 @@
+"""What went wrong while a recorder with ``on_error="warn"`` went on."""
+
+import warnings
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from vidrec.errors import VidrecWarning, words
+from vidrec.video import Video
+
+MAX_ERRORS = 10
+"""How many errors are told; the others are counted."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What `vidrec.VideoRecorder.dump` returns with ``on_error="warn"`` if something went wrong; false, unlike a video.
+
+    Attributes:
+        errors: what `dump` or a step would have raised, oldest first; the first ten.
+        count: how many there were.
+        lost: how many pictures are not recorded because of them. A batch that cannot be read counts as one; what an
+            encoder that failed had written is not among them: its file stays, and the error names it.
+        video: the video that there is all the same; None if there is none, or it is no file.
+    """
+
+    errors: tuple[Exception, ...]
+    count: int
+    lost: int
+    video: Video | None = None
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"{self.count} errors, {self.lost} pictures lost; the first: {words(self.errors[0])}"
+
+
+class Failures:
+    """What went wrong since the last dump."""
+
+    def __init__(self) -> None:
+        self._errors: list[Exception] = []
+        self._count = self._lost = 0
+        self._told: dict[Hashable, set[type]] = {}
+
+    def add(self, error: Exception, clip: Hashable, lost: int = 0) -> None:
+        """Count an error, and so many pictures; warn if it is the first of its kind of this clip."""
+        self._count += 1
+        self._lost += lost
+        if len(self._errors) < MAX_ERRORS:
+            self._errors.append(error)
+        if type(error) not in (told := self._told.setdefault(clip, set())):
+            told.add(type(error))
+            warnings.warn(f"recording goes on after an error: {words(error)}", VidrecWarning, stacklevel=2)
+
+    def join(self, others: "Failures") -> None:
+        """Take over what went wrong in a copy of the recorder."""
+        self._errors = (self._errors + others._errors)[:MAX_ERRORS]
+        self._count, self._lost = self._count + others._count, self._lost + others._lost
+        others.take(None)
+
+    def lose(self, pictures: int) -> None:
+        """Count pictures of a clip that has failed."""
+        self._lost += pictures
+
+    def end(self, clip: Hashable) -> None:
+        """Let the next clip tell its first error again."""
+        self._told.pop(clip, None)
+
+    def take(self, video: Video | None) -> Failure | Video | None:
+        """Return what `dump` returns, and begin anew."""
+        errors, count, lost = self._errors, self._count, self._lost
+        self.__init__()  # type: ignore[misc]
+        return Failure(tuple(errors), count, lost, video) if count else video

@@ -1,0 +1,115 @@
+"""Names of files: which are safe, which say that a file is not finished, and how a finished video gets its own."""
+
+import contextlib
+import fcntl
+import itertools
+import os
+import secrets
+import shutil
+import warnings
+from pathlib import Path
+
+from vidrec.errors import EncoderError, TagError, VidrecWarning
+
+MARK = ".part-"
+"""What the name of an unfinished file holds and that of a finished one does not."""
+
+MAX_NAME_BYTES = 200
+"""How long the name of a file or folder may be, in UTF-8; file systems take 255, and some of that is added to it."""
+
+
+def check_name(name: str) -> str:
+    """Return a tag or name that stays in its folder, and is a file's or folder's name everywhere, else raise."""
+    if not isinstance(name, str) or not name.strip("./"):
+        raise TagError(f"{name!r} is no name; expected a str such as 'eval/video'")
+    if name.startswith("/") or name.endswith("/") or ".." in name.split("/"):
+        raise TagError(f"{name!r} leads out of the logger's folder; expected a relative name without '..'")
+    if not name.isprintable() or MARK in name:
+        raise TagError(f"{name!r} holds {MARK!r} or a character that is not printable, such as a line break")
+    if any(len(part.encode()) > MAX_NAME_BYTES for part in name.split("/")):
+        raise TagError(f"{name[:40]!r}... is too long; expected at most {MAX_NAME_BYTES} bytes between two '/'")
+    return name
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a clip, or raise `EncoderError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EncoderError(f"the folder {folder} for a clip could not be made: {error}") from error
+
+
+def move(source: Path, target: Path) -> Path:
+    """Rename to `target`, or to the next name that is free, and return which. Nothing is ever replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    near = source
+    if source.stat().st_dev != target.parent.stat().st_dev:
+        near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
+        copy(source, near)
+    names = itertools.chain([target], (target.with_stem(f"{target.stem}_{n}") for n in itertools.count(1)))
+    moved = next(name for name in names if _rename(near, name))
+    if near != source:
+        drop(source)
+    return moved
+
+
+def share(source: Path) -> Path:
+    """Return another name for the finished file `source`, in its folder, so that two loggers can each have it."""
+    other = source.with_stem(f"{source.stem}-{secrets.token_hex(2)}")
+    try:
+        os.link(source, other)
+    except OSError:  # a file system without hard links
+        copy(source, other)
+    return other
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file, whole or not at all; it is locked meanwhile."""
+    with source.open("rb") as old, target.open("xb") as new:
+        try:
+            lock(new.fileno())
+            shutil.copyfileobj(old, new)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
+
+
+def lock(descriptor: int) -> None:
+    """Lock an open file until nobody has it open any more, children included; see `in_use`."""
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def in_use(path: Path) -> bool:
+    """Return whether a process has locked this file."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+    return False
+
+
+def drop(path: Path) -> None:
+    """Delete a file that is published elsewhere; one that cannot be deleted is worth a warning, and no more."""
+    try:
+        path.unlink()
+    except OSError as error:
+        warnings.warn(f"{path} was published, but could not be deleted: {error}", VidrecWarning, stacklevel=4)
+
+
+def _rename(source: Path, target: Path) -> bool:
+    """Rename, unless `target` exists; return whether. It is there whole or not at all."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links: the same, but for the moment between these two lines
+        if target.exists():
+            return False
+        source.rename(target)
+    else:
+        source.unlink()
+    return True

@@ -1,0 +1,69 @@
+"""The index of a folder of videos, ``videos.csv``: a row for each."""
+
+import csv
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from vidrec.files import MARK
+
+COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
+"""The columns. height and width are those of the file, in pixels; file is relative to the folder of the index."""
+
+EPISODE_COLUMNS = ("lane", "episode", "return", "length", "ended")
+"""And more: what `vidrec.Video.lane` and `vidrec.Episode` say, empty where that does not apply."""
+
+NAME = "videos.csv"
+
+
+class VideoIndex:
+    """The index of one folder, shared by all processes that write there: no row is lost or torn.
+
+    Args:
+        folder: where ``videos.csv`` is, or will be with the first row.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / NAME
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the rows, by column; none if there is no index."""
+        if not self.path.exists():
+            return []
+        with self._locked() as index:
+            index.seek(0)
+            return list(csv.DictReader(index, restval=""))
+
+    def add(self, **row: Any) -> None:
+        """Append a row; its keywords are columns, and those that are left out are empty."""
+        columns = (*COLUMNS, *EPISODE_COLUMNS)
+        with self._locked() as index:
+            writer = csv.writer(index, lineterminator="\n")
+            values = [row.get(column) for column in columns]
+            writer.writerows([values] if os.fstat(index.fileno()).st_size else [columns, values])
+
+    def remove(self, file: str) -> None:
+        """Delete the row of a file."""
+        with self._locked() as index:
+            index.seek(0)
+            rows = [row for row in csv.reader(index) if row[2:3] != [file]]
+            new = self.path.with_name(f"{NAME}{MARK}{secrets.token_hex(4)}")
+            with new.open("w", newline="") as copy:
+                csv.writer(copy, lineterminator="\n").writerows(rows)
+            new.replace(self.path)
+
+    @contextmanager
+    def _locked(self) -> Iterator[TextIO]:
+        """Open it to read and append, and let nobody else until it is closed."""
+        while True:
+            with self.path.open("a+", newline="", encoding="utf-8") as index:
+                fcntl.flock(index, fcntl.LOCK_EX)
+                if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(index.fileno())):
+                    yield index
+                    return
+                # it was replaced while this one waited

@@ -1,0 +1,137 @@
+"""When recordings end without `dump`: with the interpreter, by SIGTERM, in a fork, or because nobody has them any more.
+
+A process that ends without any of these (SIGKILL, ``os._exit``) leaves its files to FFmpeg, which finishes them under
+their unfinished names, and to `vidrec repair`.
+"""
+
+import atexit
+import contextlib
+import multiprocessing
+import multiprocessing.util
+import os
+import re
+import signal
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from types import FrameType
+from typing import Any, Protocol
+
+from vidrec.errors import VidrecWarning, words
+
+EXIT_S = 10.0
+"""How long the interpreter may take to end after SIGTERM, once all videos are finished."""
+
+
+class Unfinished(Protocol):
+    """A recording."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to publish."""
+
+    def dump(self) -> Any:
+        """Publish it."""
+
+    def leave(self) -> None:
+        """Let go of what belongs to the parent process."""
+
+
+alive: "weakref.WeakSet[Any]" = weakref.WeakSet()
+"""All recordings of this process."""
+
+lock = threading.RLock()
+"""For `alive`."""
+
+_adopted: "deque[Unfinished]" = deque()
+_finalizers: dict[int, Any] = {}
+
+
+def begin(recording: Unfinished) -> None:
+    """Count a recording among those that are finished if nobody does it."""
+    with lock:
+        alive.add(recording)
+    _catch_sigterm()
+
+
+def opened() -> None:
+    """Be ready for the end of the process: a clip was opened."""
+    while _adopted:
+        _finish(_adopted.popleft())
+    # anew each time, to run before what loggers have registered in the meantime, such as the end of their run
+    atexit.unregister(finish_all)
+    atexit.register(finish_all)
+    if multiprocessing.parent_process() is not None and os.getpid() not in _finalizers:
+        # a process that was forked by multiprocessing ends without the functions of atexit
+        _finalizers[os.getpid()] = multiprocessing.util.Finalize(None, finish_all, exitpriority=100)
+
+
+def adopt(recording: Unfinished) -> None:
+    """Take over a recording whose recorder is gone, to finish it when the next clip is opened, or at exit.
+
+    Not here: this is called by the garbage collector, whatever lock is held.
+    """
+    _adopted.append(recording)
+
+
+def unfinished() -> list[Any]:
+    """Return the recordings that have something to publish."""
+    with lock:
+        return [recording for recording in [*alive, *_adopted] if recording.waiting]
+
+
+def finish_all() -> None:
+    """Publish all there is."""
+    for recording in unfinished():
+        _finish(recording)
+
+
+def _finish(recording: Unfinished) -> None:
+    try:
+        recording.dump()
+    except Exception as error:
+        with contextlib.suppress(VidrecWarning):  # also where warnings are errors, the others have their turn
+            warnings.warn(f"a video was not finished: {words(error)}", VidrecWarning, stacklevel=1)
+
+
+def worker() -> str | None:
+    """Return what tells this process from others that run the same code: ``"worker3"``, None in the first process."""
+    if multiprocessing.parent_process() is None:
+        return None
+    numbers = re.findall(r"\d+", multiprocessing.current_process().name.rpartition("-")[2])
+    return "worker" + "-".join(numbers or [str(os.getpid())])
+
+
+def _catch_sigterm() -> None:
+    """Let SIGTERM end the interpreter as `sys.exit` does, unless the program has its own way."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # another one ends it at once
+    if not unfinished():
+        os.kill(os.getpid(), number)
+    threading.Thread(target=_end_in_time, args=(number,), daemon=True).start()
+    raise SystemExit(128 + number)
+
+
+def _end_in_time(number: int) -> None:
+    """End the process, should threads or children that were not told to end keep the interpreter from its end."""
+    threading.main_thread().join()
+    finish_all()
+    time.sleep(EXIT_S)
+    os.kill(os.getpid(), number)
+
+
+def _leave_all() -> None:
+    global lock
+    lock = threading.RLock()  # whoever held it is not in this process
+    _adopted.clear()
+    for recording in list(alive):
+        recording.leave()
+
+
+os.register_at_fork(after_in_child=_leave_all)
