@@ -20,8 +20,10 @@ from torchrl.data import (
 )
 from torchrl.data.datasets import OpenXExperienceReplay
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
+from torchrl.envs.transforms import Compose, Transform
+from torchrl.envs.transforms.transforms import _CallableTransform
 
-from vidrec import CSVLogger, FrameError, VideoRecorder, keep_best
+from vidrec import CSVLogger, FrameError, VideoRecorder, VidrecWarning, keep_best
 
 IMAGE = ("next", "observation", "image")
 
@@ -309,3 +311,94 @@ def test_a_trailing_axis_of_one_is_no_time():
     t = recorder(dump_on_done=True)
     t(data([4]).unsqueeze(-1))
     assert [numbers for _, numbers in found()] == [numbers_of(0, range(4))]
+
+
+# samples that are drawn ahead, by several threads
+
+
+class Drawn(Transform):
+    """Keeps the numbers of each sample that is drawn, by whatever thread."""
+
+    def __init__(self):
+        super().__init__(in_keys=[], out_keys=[])
+        self.samples = []
+
+    def forward(self, tensordict):
+        self.samples.append(tensordict["number"].tolist())
+        return tensordict
+
+
+def prefetching(recorder, batch_size=10, steps=600):
+    """A buffer of trajectories of 5 steps that draws 3 samples ahead, and what it has drawn."""
+    drawn = Drawn()
+    buffer = ReplayBuffer(
+        storage=LazyTensorStorage(steps),
+        sampler=SamplerWithoutReplacement(shuffle=False),
+        transform=Compose(drawn, recorder),
+        batch_size=batch_size,
+        prefetch=3,
+    )
+    done = torch.zeros(steps, 1, dtype=torch.bool)
+    done[4::5] = True
+    numbers = torch.arange(steps)
+    buffer.extend(TensorDict({"number": numbers, "pixels": pictures(numbers), "next": {"done": done}}, [steps]))
+    return buffer, drawn.samples
+
+
+def test_samples_that_are_drawn_ahead_are_recorded_once_each():
+    t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"])
+    buffer, drawn = prefetching(t)
+    given = [buffer.sample()["number"].tolist() for _ in range(40)]
+    buffer.shutdown()  # waits for those that are drawn ahead
+    assert len(drawn) == len(given) + 3
+    numbers = numbers_in(t.dump().path)
+    samples = [numbers[at : at + 10] for at in range(0, len(numbers), 10)]
+    assert sorted(samples) == sorted(drawn) == [list(range(at, at + 10)) for at in range(0, 430, 10)]
+    assert sorted(samples)[:40] == sorted(given)
+
+
+def test_trajectories_that_are_drawn_ahead_have_a_video_each():
+    t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], dump_on_done=True)
+    buffer, drawn = prefetching(t)
+    for _ in range(17):
+        buffer.sample()
+    buffer.shutdown()
+    assert len(drawn) == 20
+    videos = found()
+    assert sorted(numbers for _, numbers in videos) == [list(range(at, at + 5)) for at in range(0, 200, 5)]
+    assert sorted(name for name, _ in videos) == sorted(f"pixels_ep{episode}" for episode in range(40))
+    assert t.dump() is None
+
+
+def test_grids_that_are_drawn_ahead_follow_one_another_sample_by_sample():
+    t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], make_grid=True)
+    rows = _CallableTransform(lambda td: td.reshape(4, 10))
+    buffer, drawn = prefetching(Compose(rows, t), batch_size=40)
+    for _ in range(9):
+        buffer.sample()
+    buffer.shutdown()
+    frames = decode(t.dump().path)
+    assert len(frames) == 10 * len(drawn) == 120
+    first = [read_number(frame[:24, :32]) for frame in frames]
+    assert sorted(first[::10]) == sorted(sample[0] for sample in drawn)
+    assert all(number == first[at - at % 10] + at % 10 for at, number in enumerate(first))
+
+
+def test_skip_and_max_frames_count_what_is_drawn_ahead():
+    t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], skip=3, max_frames=100)
+    buffer, _ = prefetching(t)
+    for _ in range(47):
+        buffer.sample()
+    buffer.shutdown()
+    with pytest.warns(VidrecWarning, match=r"66 pictures .* came after max_frames=100"):
+        video = t.dump()
+    assert video.frames == 100
+    assert len(set(numbers_in(video.path))) == 100
+
+
+def test_an_error_of_a_recorder_is_raised_by_the_sample_that_was_drawn_ahead():
+    t = VideoRecorder(CSVLogger("run"), "pixels", in_keys=["number"])
+    buffer, _ = prefetching(t)
+    with pytest.raises(FrameError, match="'number'"):
+        buffer.sample()
+    buffer.shutdown()
