@@ -2,6 +2,7 @@
 
 import csv
 import io
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,10 @@ from torchrl.data import (
 )
 from torchrl.data.datasets import OpenXExperienceReplay
 from torchrl.data.replay_buffers.samplers import SamplerWithoutReplacement
+from torchrl.envs.transforms import Compose, Transform
+from torchrl.envs.transforms.transforms import _CallableTransform
 
-from vidrec import CSVLogger, FrameError, VideoRecorder, keep_best
+from vidrec import CSVLogger, FrameError, VideoRecorder, VidrecWarning, keep_best
 
 IMAGE = ("next", "observation", "image")
 
@@ -109,6 +112,7 @@ def test_slices_of_a_slice_sampler_are_cut_where_they_end():
     sampler = SliceSampler(slice_len=5, traj_key="episode", strict_length=True)
     buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(100), transform=t, batch_size=15, sampler=sampler)
     buffer.extend(data([9, 11]))
+    torch.manual_seed(0)  # one time in forty a slice goes on where the last one ended: they would be one video
     buffer.sample()
     videos = found()
     assert len(videos) == 3
@@ -309,3 +313,141 @@ def test_a_trailing_axis_of_one_is_no_time():
     t = recorder(dump_on_done=True)
     t(data([4]).unsqueeze(-1))
     assert [numbers for _, numbers in found()] == [numbers_of(0, range(4))]
+
+
+# samples that are drawn ahead, by several threads
+
+
+class Drawn(Transform):
+    """Keeps the numbers of each sample that is drawn, by whatever thread."""
+
+    def __init__(self):
+        super().__init__(in_keys=[], out_keys=[])
+        self.samples = []
+
+    def forward(self, tensordict):
+        self.samples.append(tensordict["number"].tolist())
+        return tensordict
+
+
+def prefetching(recorder, batch_size=10, steps=600):
+    """A buffer of trajectories of 5 steps that draws 3 samples ahead, and what it has drawn."""
+    drawn = Drawn()
+    buffer = ReplayBuffer(
+        storage=LazyTensorStorage(steps),
+        sampler=SamplerWithoutReplacement(shuffle=False),
+        transform=Compose(drawn, recorder),
+        batch_size=batch_size,
+        prefetch=3,
+    )
+    done = torch.zeros(steps, 1, dtype=torch.bool)
+    done[4::5] = True
+    numbers = torch.arange(steps)
+    buffer.extend(TensorDict({"number": numbers, "pixels": pictures(numbers), "next": {"done": done}}, [steps]))
+    return buffer, drawn.samples
+
+
+def test_samples_that_are_drawn_ahead_are_recorded_once_each():
+    t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"])
+    buffer, drawn = prefetching(t)
+    given = [buffer.sample()["number"].tolist() for _ in range(40)]
+    buffer.shutdown()  # waits for those that are drawn ahead
+    assert len(drawn) == len(given) + 3
+    numbers = numbers_in(t.dump().path)
+    samples = [numbers[at : at + 10] for at in range(0, len(numbers), 10)]
+    assert sorted(samples) == sorted(drawn) == [list(range(at, at + 10)) for at in range(0, 430, 10)]
+    assert sorted(samples)[:40] == sorted(given)
+
+
+def test_trajectories_that_are_drawn_ahead_have_a_video_each():
+    t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], dump_on_done=True)
+    buffer, drawn = prefetching(t)
+    for _ in range(17):
+        buffer.sample()
+    buffer.shutdown()
+    assert len(drawn) == 20
+    videos = found()
+    assert sorted(numbers for _, numbers in videos) == [list(range(at, at + 5)) for at in range(0, 200, 5)]
+    assert sorted(name for name, _ in videos) == sorted(f"pixels_ep{episode}" for episode in range(40))
+    assert t.dump() is None
+
+
+def test_grids_that_are_drawn_ahead_follow_one_another_sample_by_sample():
+    t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], make_grid=True)
+    rows = _CallableTransform(lambda td: td.reshape(4, 10))
+    buffer, drawn = prefetching(Compose(rows, t), batch_size=40)
+    for _ in range(9):
+        buffer.sample()
+    buffer.shutdown()
+    frames = decode(t.dump().path)
+    assert len(frames) == 10 * len(drawn) == 120
+    first = [read_number(frame[:24, :32]) for frame in frames]
+    assert sorted(first[::10]) == sorted(sample[0] for sample in drawn)
+    assert all(number == first[at - at % 10] + at % 10 for at, number in enumerate(first))
+
+
+def test_skip_and_max_frames_count_what_is_drawn_ahead():
+    t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], skip=3, max_frames=100)
+    buffer, _ = prefetching(t)
+    for _ in range(47):
+        buffer.sample()
+    buffer.shutdown()
+    with pytest.warns(VidrecWarning, match=r"66 pictures .* came after max_frames=100"):
+        video = t.dump()
+    assert video.frames == 100
+    assert len(set(numbers_in(video.path))) == 100
+
+
+def test_an_error_of_a_recorder_is_raised_by_the_sample_that_was_drawn_ahead():
+    t = VideoRecorder(CSVLogger("run"), "pixels", in_keys=["number"])
+    buffer, _ = prefetching(t)
+    with pytest.raises(FrameError, match="'number'"):
+        buffer.sample()
+    buffer.shutdown()
+
+
+def test_slices_in_rows_have_a_video_each_also_where_one_goes_on_with_the_trajectory_of_the_last():
+    t = recorder(dump_on_done=True)
+    buffer = ReplayBuffer(
+        storage=LazyTensorStorage(100), batch_size=40, sampler=SliceSampler(slice_len=2, traj_key="episode")
+    )
+    # the marks of the sampler come too late for a transform; rows end a trajectory as well
+    buffer.append_transform(lambda td: td.reshape(-1, 2))
+    buffer.append_transform(t)
+    buffer.append_transform(lambda td: td.reshape(-1))
+    buffer.extend(data([6]))
+    torch.manual_seed(0)
+    batch = buffer.sample()
+    numbers = numbers_in_batch(batch)
+    slices = [numbers[at : at + 2] for at in range(0, 40, 2)]
+    assert any(one[1] + 1 == two[0] for one, two in pairwise(slices))
+    assert sorted(numbers for _, numbers in found()) == sorted(slices)
+    assert {row["episode"] for row in rows()} == {"0"}
+
+
+@pytest.mark.xfail(strict=True, reason="a slice across the end of a full buffer is cut where its index begins anew")
+def test_a_slice_across_the_end_of_a_full_buffer_is_one_video():
+    t = recorder(dump_on_done=True)
+    sampler = SliceSampler(slice_len=6, traj_key="episode")
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(10), transform=t, batch_size=6, sampler=sampler)
+    for step in data([6, 7]).split(1):  # steps 3 to 6 of the second trajectory come to lie at 9, 0, 1 and 2
+        buffer.extend(step)
+    torch.manual_seed(0)
+    numbers = numbers_in_batch(buffer.sample())
+    assert set(numbers) > {203, 204}
+    assert found() == [("pixels_ep1", numbers)]
+
+
+@pytest.mark.xfail(strict=True, reason="a transform sees the sample before the mask of pad_output is in it")
+@pytest.mark.parametrize("dump_on_done", [False, True])
+def test_what_a_slice_sampler_pads_is_in_no_video(dump_on_done):
+    t = recorder(dump_on_done=dump_on_done)
+    sampler = SliceSampler(slice_len=5, traj_key="episode", strict_length=False, pad_output=True)
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(100), transform=t, batch_size=10, sampler=sampler)
+    buffer.extend(data([3, 3]))
+    batch = buffer.sample()
+    t.dump()
+    mask = batch["collector", "mask"].flatten().tolist()
+    assert not all(mask)
+    recorded = [number for _, numbers in found() for number in numbers]
+    assert sorted(recorded) == sorted(n for n, valid in zip(numbers_in_batch(batch), mask, strict=True) if valid)

@@ -1,0 +1,233 @@
+"""VMAS: a batched env of several agents, whose lanes are no sub-envs of TorchRL's and whose entries are nested."""
+
+import csv
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import missing, require
+from pictures import decode, numbered, numbers_in, read_number
+from tensordict import TensorDict
+from torchrl.data import Unbounded
+from torchrl.envs import Compose, StepCounter, TransformedEnv
+from torchrl.envs.libs.vmas import VmasEnv
+from torchrl.envs.transforms import Transform
+from worlds import name_of
+
+from vidrec import CSVLogger, FrameError, VideoRecorder
+
+pytestmark = [
+    # of gym, which VMAS asks for, and of pyglet; gym prints what else it has to say
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:(gym|pyglet|vmas).*"),
+    pytest.mark.filterwarnings("ignore::UserWarning:(gym|pyglet|vmas).*"),
+]
+LANES = 3
+HORIZON = 5
+
+
+@pytest.fixture
+def vmas():
+    require("vmas")
+    made = []
+
+    def make(*, max_steps=HORIZON, **kwargs):
+        made.append(VmasEnv(scenario="balance", num_envs=LANES, max_steps=max_steps, n_agents=2, seed=0, **kwargs))
+        return made[-1]
+
+    yield make
+    for env in made:
+        if (viewer := env._env.viewer) is not None:
+            viewer.close()
+
+
+class Pictures(Transform):
+    """Draws a picture of each lane, which names the lane, its episode, and the step that VMAS itself says it is at."""
+
+    def __init__(self, key="pixels", of=lambda inner, numbers: torch.stack([numbered(n, (24, 32)) for n in numbers])):
+        super().__init__(in_keys=[], out_keys=[key])
+        self.of = of
+        self.episodes = [-1] * LANES
+        self.seen = []  # a step at a time: the number of each lane, None where it has no new picture
+
+    def _draw(self, td, which=(True,) * LANES):
+        inner = self.parent.base_env._env
+        steps = inner.steps.long().tolist()
+        numbers = [name_of(lane, self.episodes[lane], steps[lane]) for lane in range(LANES)]
+        self.seen.append([number if new else None for number, new in zip(numbers, which, strict=True)])
+        return td.set(self.out_keys[0], self.of(inner, numbers))
+
+    def _step(self, tensordict, next_tensordict):
+        return self._draw(next_tensordict)
+
+    def _reset(self, tensordict, tensordict_reset):
+        reset = tensordict.get("_reset", None)
+        which = [True] * LANES if reset is None else reset.flatten().tolist()
+        self.episodes = [episode + new for episode, new in zip(self.episodes, which, strict=True)]
+        return self._draw(tensordict_reset, which)
+
+    def transform_observation_spec(self, observation_spec):
+        inner = self.parent.base_env._env
+        example = self.of(inner, [0] * LANES)
+        observation_spec[self.out_keys[0]] = Unbounded(example.shape, dtype=example.dtype)
+        return observation_spec
+
+
+def recorder(**kwargs):
+    return VideoRecorder(CSVLogger("run", video_format="mkv"), "video", **{"skip": 1, **kwargs})
+
+
+def found():
+    assert not list(Path().rglob("*.part-*"))
+    return {path.name: path for path in sorted(Path("csv_logs/run/videos").glob("*.mkv"))}
+
+
+def rows():
+    with open("csv_logs/run/videos.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def run(env, steps=13):
+    """Two steps, a reset of lane 1 in the middle of its episode, and more steps, with resets of what is done."""
+    torch.manual_seed(0)
+    after = []
+    td = env.reset()
+    for step in range(steps):
+        if step == 2:
+            reset = torch.tensor([[False], [True], [False]])
+            td = env.reset(td.set("_reset", reset))
+        one, td = env.step_and_maybe_reset(env.rand_action(td))
+        after.append(one["next"])
+    return torch.stack(after, 1)
+
+
+def by_lane(seen):
+    return [[numbers[lane] for numbers in seen if numbers[lane] is not None] for lane in range(LANES)]
+
+
+def by_episode(seen):
+    """The numbers of each lane and episode."""
+    found = defaultdict(list)
+    for numbers in by_lane(seen):
+        for number in numbers:
+            found[number >> 9, number >> 5 & 15].append(number)
+    return dict(found)
+
+
+def cells(path, lanes=LANES, size=(24, 32)):
+    columns = int(np.ceil(np.sqrt(lanes)))
+    height, width = size
+    return [
+        [
+            read_number(frame[row * height : (row + 1) * height, column * width : (column + 1) * width])
+            for row, column in (divmod(lane, columns) for lane in range(lanes))
+        ]
+        for frame in decode(path)
+    ]
+
+
+def test_each_lane_has_a_video(vmas):
+    pictures = Pictures()
+    env = TransformedEnv(vmas(), Compose(pictures, recorder(make_grid=False)))
+    run(env)
+    env.close()
+    assert {name: numbers_in(path) for name, path in found().items()} == {
+        f"video_env{lane}_0.mkv": numbers for lane, numbers in enumerate(by_lane(pictures.seen))
+    }
+
+
+@pytest.mark.parametrize("counted", [False, True], ids=["max_steps", "StepCounter"])
+def test_each_lane_has_a_video_for_each_of_its_episodes(vmas, counted):
+    pictures = Pictures()
+    own = recorder(make_grid=False, dump_on_done=True)
+    cut = [StepCounter(HORIZON)] if counted else []
+    env = TransformedEnv(vmas(max_steps=None if counted else HORIZON), Compose(pictures, own, *cut))
+    after = run(env)
+    env.close()
+    expected = by_episode(pictures.seen)
+    assert {tuple(lane for lane, episode in expected if episode == number) for number in range(3)} == {(0, 1, 2)}
+    videos = {
+        tuple(map(int, re.fullmatch(r"video_env(\d)_ep(\d+)_\d+\.mkv", name).groups())): numbers_in(path)
+        for name, path in found().items()
+    }
+    assert videos == expected
+    # lane 1 was reset after two steps, and goes on three steps behind the others
+    ended, done = {}, after["done"].squeeze(-1)
+    for lane in range(LANES):
+        episode = 0
+        for step in range(done.shape[1]):
+            episode += lane == 1 and step == 2
+            if done[lane, step]:
+                ended[lane, episode] = "terminated" if after["terminated"][lane, step] else "truncated"
+                episode += 1
+    assert (1, 0) not in ended
+    assert set(ended.values()) == ({"truncated"} if counted else {"terminated"})  # VMAS calls its own so
+    reward = after["agents", "reward"].flatten(2).sum(-1)
+    returns = defaultdict(float)
+    at = {lane: iter(reward[lane].tolist()) for lane in range(LANES)}
+    for lane, episode in expected:
+        returns[lane, episode] = sum(next(at[lane]) for _ in expected[lane, episode][1:])
+    for row in rows():
+        key = int(row["lane"]), int(row["episode"])
+        assert row["ended"] == ended.get(key, "unfinished")
+        assert int(row["length"]) == len(expected[key]) - 1
+        assert float(row["return"]) == pytest.approx(returns[key], abs=1e-4)
+
+
+@pytest.mark.parametrize("dump_on_done", [False, True])
+def test_a_grid_of_all_lanes(vmas, dump_on_done):
+    pictures = Pictures()
+    env = TransformedEnv(vmas(), Compose(pictures, recorder(dump_on_done=dump_on_done)))
+    td = env.rollout(2 * HORIZON + 2, break_when_any_done=False)
+    done = td["next", "done"].all(0).flatten().tolist()
+    assert sum(done) == 2  # all at once
+    env.rollout(2)
+    env.reset(TensorDict({"_reset": torch.tensor([[True], [False], [False]])}, [LANES]))
+    env.close()
+    assert pictures.seen.pop().count(None) == 2  # of the last reset: no grid
+    videos = list(map(cells, found().values()))
+    if not dump_on_done:
+        assert videos == [pictures.seen]
+        return
+    first = [numbers for numbers in pictures.seen if not any(number >> 5 & 15 for number in numbers)]
+    second = [numbers for numbers in pictures.seen if all(number >> 5 & 15 == 1 for number in numbers)]
+    assert len(first) == len(second) == HORIZON + 1
+    assert videos == [first, second, pictures.seen[len(first) + len(second) :]]
+    assert [row["ended"] for row in rows()] == ["terminated", "terminated", "unfinished"]
+
+
+def test_what_vmas_renders(vmas):
+    def render(inner, numbers):
+        try:
+            pictures = [inner.render(mode="rgb_array", env_index=lane)[::5, ::5].copy() for lane in range(LANES)]
+        except Exception as error:
+            if "pyglet" not in type(error).__module__ and not isinstance(error, ImportError):
+                raise
+            missing(f"VMAS renders with OpenGL, libegl1 and libglu1-mesa: {error}")
+        return torch.from_numpy(np.stack(pictures))
+
+    pictures = Pictures(of=render)
+    env = TransformedEnv(vmas(), Compose(pictures, recorder(make_grid=False)))
+    td = env.rollout(4)
+    env.close()
+    rendered = torch.cat([td["pixels"][:, :1], td["next", "pixels"]], 1).numpy()
+    assert len({picture.tobytes() for picture in rendered.reshape(-1, *rendered.shape[2:])}) == 5 * LANES
+    for lane, path in enumerate(found().values()):
+        assert np.array_equal(decode(path), rendered[lane])
+
+
+def test_a_picture_for_each_agent_is_in_the_grid_and_refused_where_each_lane_has_its_video(vmas):
+    def of(inner, numbers):
+        return torch.stack([numbered(n, (24, 32)) for n in range(2 * LANES)]).reshape(LANES, 2, 24, 32, 3)
+
+    key = ("agents", "pixels")
+    env = TransformedEnv(vmas(), Compose(Pictures(key, of), recorder(in_keys=[key])))
+    env.rollout(3)
+    env.close()
+    (path,) = found().values()
+    assert cells(path, 2 * LANES) == [list(range(2 * LANES))] * 4
+    env = TransformedEnv(vmas(), Compose(Pictures(key, of), recorder(in_keys=[key], make_grid=False)))
+    with pytest.raises(FrameError, match="holds 6 pictures; expected one for each of 3 lanes"):
+        env.reset()
