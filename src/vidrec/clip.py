@@ -14,6 +14,7 @@ import secrets
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -216,6 +217,20 @@ class EncodedClip(FileClip):
         return self._finished + self._written
 
     def _add(self, picture: Tensor) -> None:
+        with self._naming_parts():
+            self._write(picture)
+
+    @contextmanager
+    def _naming_parts(self) -> Iterator[None]:
+        """Let an error name all parts that are left."""
+        try:
+            yield
+        except EncoderError as error:
+            if self._parts:
+                error.add_note(f"{self._finished} frames before that are in {', '.join(map(str, self._parts))}")
+            raise
+
+    def _write(self, picture: Tensor) -> None:
         if self._torn:
             self._finish_part()
         if self._encoder is None:
@@ -255,7 +270,8 @@ class EncodedClip(FileClip):
         self._torn = False
 
     def finish(self) -> Video:
-        self._finish_part()
+        with self._naming_parts():
+            self._finish_part()
         if len(self._parts) > 1:
             joined = self._next_path("j")
             try:
@@ -322,6 +338,7 @@ class MemmapClip(FileClip):
             while rest:
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
+            self._close()
             if not self.frames:
                 self.discard()
             raise EncoderError(f"writing to {path}, which holds {self.frames} frames, failed: {error}") from error

@@ -178,7 +178,10 @@ class Encoder:
 
     def _signs_of_life(self) -> tuple[int, list[str]]:
         """What changes while FFmpeg works: the size of its file, and the processor time that it took (on Linux)."""
-        size = os.path.getsize(self.path) if os.path.exists(self.path) else 0
+        try:
+            size = os.path.getsize(self.path)
+        except OSError:
+            size = 0
         try:
             # fields 14 and 15, see proc(5); counted from behind the name, which may hold spaces
             return size, Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]

@@ -2,14 +2,16 @@
 
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cache
+from numbers import Integral
 from typing import Any
 
-from vidrec.errors import SettingError
+from vidrec.errors import SettingError, shown
 from vidrec.ffmpeg import check_options, run
 
 
@@ -30,11 +32,15 @@ class Format:
         return bool(self.muxer)
 
 
+# hybrid_fragmented: whole fragments while it grows, an ordinary mp4 with one moov once finished
+FRAGMENTS = ("-movflags", "+hybrid_fragmented", "-frag_duration", "1000000")
+CLUSTERS = ("-cluster_time_limit", "1000")
+"""How much video the file of a killed machine may lack: a second, given in us and in ms."""
+
 FORMATS: Mapping[str, Format] = {
-    # hybrid_fragmented: whole fragments while it grows, an ordinary mp4 with one moov once finished
-    "mp4": Format("mp4", ("-movflags", "+hybrid_fragmented", "-f", "mp4"), "libx264", "yuv420p", 20),
-    "webm": Format("webm", ("-f", "webm"), "libvpx-vp9", "yuv420p", 30),
-    "mkv": Format("mkv", ("-f", "matroska"), "libx264rgb", "rgb24", 0),
+    "mp4": Format("mp4", (*FRAGMENTS, "-f", "mp4"), "libx264", "yuv420p", 20),
+    "webm": Format("webm", (*CLUSTERS, "-f", "webm"), "libvpx-vp9", "yuv420p", 30),
+    "mkv": Format("mkv", (*CLUSTERS, "-f", "matroska"), "libx264rgb", "rgb24", 0),
     "gif": Format("gif", ("-f", "gif"), "gif", "bgr8", joinable=False),
     "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24", joinable=False),
     "pt": Format("pt"),
@@ -54,6 +60,9 @@ ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
     "libvpx-vp9": ("-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1", "-lag-in-frames", "0", "-b:v", "0"),
 }
 PRESETS: Mapping[str, str] = {"libx264": "veryfast", "libx264rgb": "veryfast"}
+
+OF_FILES = re.compile(r"stats|(?<!pro)file|dump|csv|analysis|recon|clbin|^pass$|multi-?pass")
+"""Which options of encoders are the names of files."""
 
 X264_MAX_CRF = 51
 
@@ -108,7 +117,7 @@ class Encoding:
     options: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @classmethod
-    def of(cls, video_format: str = "mp4", *, fps: Any = 30, **settings: Any) -> "Encoding":
+    def of(cls, video_format: str = "mp4", /, *, fps: Any = 30, **settings: Any) -> "Encoding":
         """Return the encoding that users' keywords ask for.
 
         Args:
@@ -127,8 +136,14 @@ class Encoding:
         return cls(video_format, _fraction(fps), **_flatten(settings))
 
     def __post_init__(self) -> None:
-        if self.video_format not in FORMATS:
+        if not isinstance(self.video_format, str) or self.video_format not in FORMATS:
             raise SettingError(f"unknown video_format {self.video_format!r}; expected one of {', '.join(FORMATS)}")
+        for name in ("video_codec", "preset", "pixel_format"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, str) and re.fullmatch(r"[\w.-]+", value, re.ASCII)):
+                raise SettingError(f"{name}={value!r} must be a word of FFmpeg's")
+        for option in self.options.items():
+            _check_option(*option)
         if not 0 < self.fps <= MAX_FPS:
             raise SettingError(f"fps={self.fps} must be above 0 and at most {MAX_FPS}")
         if not isinstance(self.crf, int | float | None):
@@ -146,7 +161,7 @@ class Encoding:
             raise SettingError(f"pixel_format={self.pixel_format!r} means nothing to a GIF, which has a palette")
         if self.codec in PRESETS and (self.crf or 0) > X264_MAX_CRF:
             raise SettingError(f"crf={self.crf:g} is beyond that of {self.codec}: at most {X264_MAX_CRF}")
-        if self.scale is not None and self.scale not in range(1, MAX_SCALE_GIVEN + 1):
+        if self.scale is not None and not (isinstance(self.scale, Integral) and 1 <= self.scale <= MAX_SCALE_GIVEN):
             raise SettingError(f"scale={self.scale!r} must be a whole factor from 1 to {MAX_SCALE_GIVEN}")
         if given - {"scale"}:
             _try_out(self)
@@ -263,21 +278,31 @@ def _try_out(encoding: Encoding) -> None:
         raise SettingError(f"FFmpeg refuses {encoding}: {words}")
 
 
+def _check_option(name: str, value: str) -> None:
+    """Raise `SettingError` for an option that makes the encoder read or write files, or that cannot be one."""
+    if not (value.isprintable() and value.isascii()):
+        raise SettingError(f"options[{name!r}]={value!r} cannot be an option's value")
+    # x264-params and the like hold options of their own, name=value:name=value
+    inner = [part.partition("=")[0] for part in value.split(":")] if re.search("params|opts", name) else []
+    if any(OF_FILES.search(part) for part in (name, *inner)) or (name.partition(":")[0] == "flags" and "pass" in value):
+        raise SettingError(f"options[{name!r}]={value!r} is of files or of several passes; a stream has but one")
+
+
 def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that are not None, those that TorchRL keeps in ``options`` beside the others."""
     flat = {name: value for name, value in settings.items() if value is not None}
     options = flat.pop("options", {})
     if not isinstance(options, Mapping):
-        raise SettingError(f"options={options!r} must be a dict of the encoder's options")
+        raise SettingError(f"options={shown(options)} must be a dict of the encoder's options")
     options = dict(options)
     for name, kind in (("crf", float), ("preset", str), ("pixel_format", str)):
         given = [place.pop(name) for place in (flat, options) if name in place]
         try:
             values = [kind(value) for value in given]
-        except (TypeError, ValueError):
-            raise SettingError(f"{name}={given[-1]!r} must be a number") from None
+        except (TypeError, ValueError, OverflowError):
+            raise SettingError(f"{name}={shown(given[-1])} must be a number") from None
         if len(set(values)) > 1:
-            raise SettingError(f"{name} is given twice, as {given[0]!r} and in options as {given[1]!r}")
+            raise SettingError(f"{name} is given twice, as {shown(given[0])} and in options as {shown(given[1])}")
         if values:
             flat[name] = values[0]
     if options:
@@ -287,9 +312,11 @@ def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fraction(fps: Any) -> Fraction:
     try:
+        if isinstance(fps, str) and not re.fullmatch(r"\s*[\d.]{1,20}(/\d{1,20})?\s*", fps, re.ASCII):
+            raise ValueError("no number")
         fraction = Fraction(fps if isinstance(fps, str | int | Fraction) else float(fps)).limit_denominator(1001)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError):
         fraction = Fraction(0)
     if not 0 < fraction <= MAX_FPS:
-        raise SettingError(f"fps={fps!r} must be a number of frames per second, above 0 and at most {MAX_FPS}")
+        raise SettingError(f"fps={shown(fps)} must be a number of frames per second, above 0 and at most {MAX_FPS}")
     return fraction

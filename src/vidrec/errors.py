@@ -13,6 +13,7 @@ Each is also the built-in one in brackets:
 """
 
 import importlib.util
+import textwrap
 from collections.abc import Sequence
 
 
@@ -49,6 +50,14 @@ def need(package: str, what: str) -> None:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:  # a folder of that name, such as W&B makes, is no package
         raise ExtraError(f'{what} needs {package}, which is not installed: pip install "vidrec[{package}]"')
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it, in one short line."""
+    try:
+        return textwrap.shorten(repr(value), 200)
+    except ValueError:  # a number of thousands of digits
+        return type(value).__name__
 
 
 def words(error: BaseException) -> str:

@@ -13,11 +13,17 @@ import numpy as np
 
 from vidrec.errors import EncoderError, SettingError
 
+PROGRAM_OPTIONS = {"aspect", "passlogfile", "stats"}
+"""Options of the command ``ffmpeg`` that are named like those of an encoder, and mean files or another thing there."""
+
 
 @cache
 def find_ffmpeg() -> str:
     """Return the path of the FFmpeg that moviepy uses: the one of its dependencies, or ``$FFMPEG_BINARY``."""
-    from moviepy.config import FFMPEG_BINARY
+    try:
+        from moviepy.config import FFMPEG_BINARY
+    except OSError as error:
+        raise EncoderError(f"FFmpeg could not be started: {error}") from error
 
     return str(FFMPEG_BINARY)
 
@@ -38,6 +44,8 @@ def check_options(codec: str, names: Iterable[str], pixel_format: str | None) ->
     for name in names:
         if name not in known:
             raise SettingError(f"{name!r} is no option of the encoder {codec}; see `ffmpeg -h encoder={codec}`")
+        if name in PROGRAM_OPTIONS:
+            raise SettingError(f"{name!r} is an option of the program FFmpeg as well; it would not reach {codec}")
     formats = re.findall(r"Supported pixel formats: (.*)", specific)
     if pixel_format is not None and formats and pixel_format not in formats[0].split():
         raise SettingError(f"{pixel_format!r} is no pixel format of the encoder {codec}; expected one of {formats[0]}")
@@ -116,12 +124,13 @@ def join(parts: Sequence[Path], target: Path, muxer_args: Sequence[str]) -> int:
     Raises:
         EncoderError: FFmpeg failed; the parts are as they were.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".txt", prefix="vidrec-") as listing:
-        for part in parts:
-            quoted = str(part.absolute()).replace("'", r"'\''")
-            listing.write(f"file 'file:{quoted}'\n")
-        listing.flush()
-        source = ["-f", "concat", "-safe", "0", "-i", listing.name, "-c", "copy"]
+    # a list cannot hold every name that a file may have, but links to them can be named anyhow
+    with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
+        listing = Path(folder, "list.txt")
+        for number, part in enumerate(parts):
+            Path(folder, str(number)).symlink_to(part.absolute())
+        listing.write_text("".join(f"file {number}\n" for number in range(len(parts))))
+        source = ["-f", "concat", "-i", str(listing), "-c", "copy"]
         return _join(parts, [*source, *muxer_args, f"file:{target}"])
 
 

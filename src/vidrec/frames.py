@@ -34,6 +34,17 @@ from vidrec.errors import FrameError, SettingError
 CHANNELS = (1, 3, 4)
 """How many channels a picture can have: grey, RGB, RGBA. Grey without a channel axis counts as one."""
 
+DTYPES = {
+    torch.bool,
+    *(torch.uint8, torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.float32, torch.float64, torch.bfloat16, torch.complex64, torch.complex128),
+    *(torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz),
+}
+"""What an entry may be of; complex numbers are refused later, in words of their own."""
+
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""The files that a picture may be given as; some others run programs to be read."""
+
 HALF_LEVEL = 0.5 / 255
 """How far a float may lie outside of [0, 1]: what rounding to one of 256 levels brings back inside."""
 
@@ -126,19 +137,30 @@ def take(x: Tensor, at: NDArray[np.integer]) -> Tensor:
         return x[int(at[0]) : int(at[-1]) + 1 : int(apart[0]) if len(apart) else 1] if len(at) else x[:0]
     if x.device.type != "cpu":
         return x[torch.from_numpy(at)]
-    if x.dtype == torch.bfloat16:  # which numpy does not have
-        return torch.from_numpy(x.view(torch.int16).numpy()[at]).view(torch.bfloat16)
+    if x.is_floating_point() and x.element_size() < 4:  # bfloat16 and float8, which numpy does not have
+        bits = x.view(torch.int16 if x.element_size() == 2 else torch.uint8)
+        return torch.from_numpy(bits.numpy()[at]).view(x.dtype)
     return torch.from_numpy(x.numpy()[at])
 
 
-def is_nan(x: Tensor) -> NDArray[np.bool_]:
-    """Return which pictures ``[N, H, W, C]`` are NaN all over: TorchRL's stand-in for one that is not known."""
-    nan = np.zeros(len(x), bool)
-    if x.is_floating_point():
-        for at, picture in enumerate(x):
-            if math.isnan(float(picture[0, 0, 0])):
-                nan[at] = np.isnan(picture.cpu().float().numpy()).all()
-    return nan
+def is_unknown(x: Tensor, zeros: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which pictures ``[N, H, W, C]`` are TorchRL's stand-in for one that is not known.
+
+    That is NaN all over, and zeros all over where `zeros` says that this is no picture.
+    """
+    unknown = np.zeros(len(x), bool)
+    for at, picture in enumerate(x):
+        corner = float(picture[0, 0, 0]) if x.is_floating_point() or zeros[at] else 1.0
+        if math.isnan(corner):
+            unknown[at] = np.isnan(picture.cpu().float().numpy()).all()
+        elif not corner and zeros[at]:
+            unknown[at] = is_black(picture)
+    return unknown
+
+
+def is_black(picture: Tensor) -> bool:
+    """Return whether a picture is zero all over."""
+    return not picture.detach().cpu().float().numpy().any()
 
 
 def blacken(x: Tensor, which: NDArray[np.bool_], *, name: str = "picture") -> Tensor:
@@ -156,7 +178,7 @@ def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "picture"
     Raises:
         FrameError: the picture is smaller than that.
     """
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = size if isinstance(size, tuple) else (size, size)
     if height > x.shape[1] or width > x.shape[2]:
         raise FrameError(
             f"{name} is {tuple(x.shape[1:3])} (height, width), too small for center_crop={size}; "
@@ -221,12 +243,15 @@ def contiguous(x: Tensor) -> Tensor:
 
 def _as_tensor(data: Any, name: str) -> Tensor:
     if isinstance(data, Tensor):
-        if data.is_nested or data.layout != torch.strided:
-            raise FrameError(f"{name} is a nested or sparse tensor; expected an ordinary one")
-        return data.detach()
+        if data.is_nested or data.layout != torch.strided or data.device.type == "meta":
+            raise FrameError(f"{name} is a nested, sparse or meta tensor; expected an ordinary one")
+        if data.dtype not in DTYPES:
+            raise FrameError(f"{name} of shape {tuple(data.shape)} is of dtype {data.dtype}; expected numbers")
+        return data.detach().resolve_neg()
     if isinstance(data, np.ndarray):
-        # torch takes no negative strides and no foreign byte order, and dislikes memory that must not be written to
-        if not data.flags.writeable or min(data.strides, default=0) < 0 or not data.dtype.isnative:
+        # torch takes no negative or odd strides and no foreign byte order, and dislikes memory that must not be written
+        odd = any(stride < 0 or stride % (data.itemsize or 1) for stride in data.strides)
+        if odd or not data.flags.writeable or not data.dtype.isnative:
             data = data.astype(data.dtype.newbyteorder("="), order="C")
         try:
             return torch.from_numpy(data)
@@ -235,18 +260,21 @@ def _as_tensor(data: Any, name: str) -> Tensor:
     if isinstance(data, bytes):
         return _as_tensor(_decode(data, name), name)
     if hasattr(data, "__array_interface__") and not isinstance(data, np.ndarray):  # such as a PIL image
-        return _as_tensor(np.asarray(data), name)
+        try:
+            return _as_tensor(np.asarray(data), name)
+        except (TypeError, ValueError) as error:
+            raise FrameError(f"{name} is a {type(data).__name__} that numpy does not read: {error}") from error
     described = f"numpy array of dtype {data.dtype}" if isinstance(data, np.ndarray) else type(data).__name__
     raise FrameError(f"{name} is a {described}; expected a tensor, a numeric numpy array, or a list of them")
 
 
 def _decode(data: bytes, name: str) -> Any:
     """Return the picture in the bytes of a PNG, JPEG or other file that Pillow reads, as some datasets hold them."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+        return Image.open(io.BytesIO(data), formats=IMAGE_FORMATS).convert("RGB")
+    except Exception as error:  # of damaged files Pillow says so in many ways
         raise FrameError(f"{name} is {len(data)} bytes that are no picture: {error}") from error
 
 

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
-from torchrl.envs import EnvBase
+from torchrl.envs import EnvBase, TransformedEnv
+from torchrl.envs.transforms import AutoResetTransform, VecGymEnvTransform
 
 from vidrec.episodes import Episode, Episodes, Flags, each_all, each_sum, outermost
 from vidrec.errors import FrameError, SettingError, raise_first
@@ -107,6 +108,7 @@ class Lanes:
         )
         self._episodes = Episodes(len(self._tracks), make_grid)
         self.native_autoreset = bool(env.__dict__.get("_torchrl_native_autoreset", False))
+        self._resets_itself = _resets_itself(env)
         self.wanted = np.full(len(self._tracks), choice.step_trigger is None)
         self._steps = 0
         self._frames = [0] * len(self._tracks)
@@ -178,6 +180,17 @@ class Lanes:
             track.count += 1
         return [track for track in tracks if not track.count % skip]
 
+    def may_be_zeros(self, tensordict: TensorDictBase, tracks: list[Track]) -> Flags:
+        """Return of which pictures that `pick` returns zeros say that they are not known.
+
+        Of lanes that are done, where TorchRL has the first picture of the next episode, and not always the last one.
+        """
+        picked = self._chosen if not self.by_lane else np.array([track.lane for track in tracks])
+        if not self._resets_itself:
+            return np.zeros(len(picked), bool)
+        ended: Flags = each_all(_present(self._keys["done"], tensordict), self._count)[picked]
+        return ended
+
     def pick(self, pictures: Tensor, tracks: list[Track], name: str) -> Tensor:
         """Return, of the pictures ``[N, H, W, C]`` of all lanes, one for each track; or all if they share a video."""
         if not self.by_lane and len(self._chosen) == self._count:
@@ -231,3 +244,12 @@ class Lanes:
 
 def _present(keys: Sequence[NestedKey], tensordict: TensorDictBase) -> Iterator[Tensor]:
     return (value for key in keys if (value := tensordict.get(key, None)) is not None)
+
+
+def _resets_itself(env: EnvBase) -> bool:
+    """Return whether one of TorchRL's transforms for envs that reset themselves is in it."""
+    while isinstance(env, TransformedEnv):
+        if any(isinstance(module, AutoResetTransform | VecGymEnvTransform) for module in env.transform.modules()):
+            return True
+        env = env.base_env
+    return False

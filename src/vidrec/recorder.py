@@ -26,7 +26,7 @@ from vidrec.frames import (
     check_layout,
     contiguous,
     grid,
-    is_nan,
+    is_unknown,
     side_by_side,
     take,
     to_rgb,
@@ -253,7 +253,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             if self._stepped is not None:
                 lanes.end(self._stepped)
             self._stepped = None
-            self._record(self._entries(tensordict_reset), lanes, lanes.reset(tensordict))
+            self._record(tensordict_reset, lanes, lanes.reset(tensordict))
         return self._pass_on(tensordict_reset)
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
@@ -265,7 +265,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             self._stepped = next_tensordict if lanes.by_episode else None
             if lanes.wanted.any():
                 which = ~lanes.done(next_tensordict) if lanes.native_autoreset and lanes.by_episode else None
-                self._record(self._entries(next_tensordict), lanes, which)
+                self._record(next_tensordict, lanes, which)
         self._pass_on(next_tensordict)
         with self._recording.guarded():
             lanes.end(next_tensordict)
@@ -304,27 +304,25 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         return tensordict
 
     @torch.compiler.disable
-    def _record(
-        self,
-        entries: Iterator[tuple[str, Any, int | None]],
-        lanes: Lanes,
-        which: Flags | None = None,
-    ) -> None:
-        """Keep the pictures in `entries` (name, data, number of batch axes) that are wanted; read none that are not.
+    def _record(self, tensordict: TensorDictBase, lanes: Lanes, which: Flags | None = None) -> None:
+        """Keep the pictures that are wanted; read none that are not.
 
         `which` says of which lanes there are new ones; None is of all.
         """
         tracks = lanes.due(which, self.skip)
         if tracks:
             with self._recording.guarded(len(tracks)):
-                self._record_due(entries, lanes, tracks)
+                self._record_due(tensordict, lanes, tracks)
 
-    def _record_due(self, entries: Iterator[tuple[str, Any, int | None]], lanes: Lanes, tracks: list[Track]) -> None:
-        names, shapes, batches = self._read(entries)
+    def _record_due(self, tensordict: TensorDictBase, lanes: Lanes, tracks: list[Track]) -> None:
+        names, shapes, batches = self._read(self._entries(tensordict))
         if not batches:
             return
         batches = [lanes.pick(pictures, tracks, name) for pictures, name in zip(batches, names, strict=True)]
-        unknown = [is_nan(pictures) for pictures in batches]
+        zeros = lanes.may_be_zeros(tensordict, tracks)
+        unknown = [is_unknown(pictures, np.resize(zeros, len(pictures))) for pictures in batches]
+        if all(map(np.all, unknown)):
+            return
         if lanes.by_lane and any(map(np.any, unknown)):
             known = np.flatnonzero(~np.any(unknown, axis=0))
             tracks, batches = [tracks[at] for at in known], [take(pictures, known) for pictures in batches]
@@ -370,27 +368,28 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 own = [take(pictures, steps[:room]) for pictures in batches]
                 self._recording.add(track, self._convert(own, names, shapes))
 
-        track = self._recording.tracks[None]
-        if self.make_grid:
-            grids = [np.arange(count)]
-            if batch is not None and (rows := batch.rows) is not None:
-                grids = list(np.arange(count).reshape(rows, -1, each).swapaxes(0, 1).reshape(-1, rows * each))
-            for steps in grids:
-                track.count += 1
-                if track.count % self.skip or not valid[steps].any() or not self._recording.admit(track):
-                    continue
-                own = [take(pictures, steps) for pictures in batches]
-                self._recording.add(track, self._convert(own, names, shapes, [~valid[steps]] * len(own)))
-        elif self._choice.by_episode and batch is not None:
-            trigger = self._choice.episode_trigger
-            for steps, episode in batch.trajectories(self._trajectories):
-                self._trajectories += 1
-                if trigger is None or trigger(episode.number):
-                    steps = (steps[:, None] * each + np.arange(each)).ravel()
-                    keep(track, steps[valid[steps]])
-                    self._recording.finish(track, episode)
-        else:
-            keep(track, np.flatnonzero(valid))
+        with self._recording.lock:  # samples that are drawn ahead come by in several threads
+            track = self._recording.tracks[None]
+            if self.make_grid:
+                grids = [np.arange(count)]
+                if batch is not None and (rows := batch.rows) is not None:
+                    grids = list(np.arange(count).reshape(rows, -1, each).swapaxes(0, 1).reshape(-1, rows * each))
+                for steps in grids:
+                    track.count += 1
+                    if track.count % self.skip or not valid[steps].any() or not self._recording.admit(track):
+                        continue
+                    own = [take(pictures, steps) for pictures in batches]
+                    self._recording.add(track, self._convert(own, names, shapes, [~valid[steps]] * len(own)))
+            elif self._choice.by_episode and batch is not None:
+                trigger = self._choice.episode_trigger
+                for steps, episode in batch.trajectories(self._trajectories):
+                    self._trajectories += 1
+                    if trigger is None or trigger(episode.number):
+                        steps = (steps[:, None] * each + np.arange(each)).ravel()
+                        keep(track, steps[valid[steps]])
+                        self._recording.finish(track, episode)
+            else:
+                keep(track, np.flatnonzero(valid))
 
     def _read(
         self, entries: Iterator[tuple[str, Any, int | None]]

@@ -101,7 +101,7 @@ class Recording:
         self.tracks: dict[int | None, Track] = {None: Track()}
         self.pending: list[tuple[Track, str, int, Episode | None]] = []
         self._beyond = 0  # of episodes whose videos are finished
-        self._lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
+        self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
         self._id, self._ancestors = uuid.uuid4().hex, ancestors
         self.failures = Failures()
         lifetime.begin(self)
@@ -187,7 +187,7 @@ class Recording:
 
     def clip(self, track: Track) -> Clip:
         """Return the clip that its next picture goes to; an empty one is made anew, for the logger and tag of now."""
-        with self._lock:
+        with self.lock:
             keeps = isinstance(track.clip, TensorClip) and isinstance(self._adapted, TensorLogger)
             if track.clip is None or (track.clip.size is None and not track.clip.waiting and not keeps):
                 episode = None if track.episode is None else track.episode()
@@ -200,14 +200,14 @@ class Recording:
 
     def admit(self, track: Track, pictures: int = 1) -> int:
         """Return for how many of so many pictures `max_frames` has room, and count the others."""
-        with self._lock:
+        with self.lock:
             room = pictures if self.max_frames is None else max(0, self.max_frames - track.frames)
             track.beyond += max(0, pictures - room)
             return min(room, pictures)
 
     def add(self, track: Track, pictures: Tensor) -> None:
         """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip of a track."""
-        with self._lock, self.guarded(len(pictures), track.lane):
+        with self.lock, self.guarded(len(pictures), track.lane):
             if track.failed:
                 self.failures.lose(len(pictures))
                 return
@@ -220,7 +220,7 @@ class Recording:
 
     def pictures(self) -> list[Tensor]:
         """Read back what is shown, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
-        with self._lock:
+        with self.lock:
             return list(self.clip(self.shown).pictures())
 
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
@@ -232,7 +232,7 @@ class Recording:
         videos: list[Video] = []
         errors: list[Exception] = []
         for recording in self._family():
-            with recording._lock:
+            with recording.lock:
                 had = [track for track in recording.tracks.values() if track.frames]
                 beyond = recording._beyond + sum(track.beyond for track in had)
                 recording._beyond = 0
@@ -272,7 +272,7 @@ class Recording:
 
     def finish(self, track: Track, episode: Episode | None = None, step: int | None = None) -> None:
         """Publish the video of a track whose episode has ended, if it is to be kept."""
-        with self._lock, self.guarded(0, track.lane):
+        with self.lock, self.guarded(0, track.lane):
             self.failures.end(track.lane)
             if not track.frames:
                 if track.waiting:  # for a logger of several that has not taken its last video
@@ -297,7 +297,7 @@ class Recording:
 
     def discard(self, track: Track) -> None:
         """Throw away what a track has recorded since its last video."""
-        with self._lock:
+        with self.lock:
             if track.clip is not None:
                 track.clip.discard()
             self._forget(track)
@@ -361,7 +361,7 @@ class Recording:
 
     def leave(self) -> None:
         """Forget what belongs to the parent: called in a forked child."""
-        self._lock = threading.RLock()  # whoever held it is not in this process
+        self.lock = threading.RLock()  # whoever held it is not in this process
         for track in [*self.tracks.values(), *(entry[0] for entry in self.pending)]:
             self._forget(track)
         self.pending.clear()

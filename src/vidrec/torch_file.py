@@ -12,8 +12,6 @@ import zipfile
 from collections import OrderedDict
 from typing import Any, BinaryIO
 
-import torch
-
 HEAD_BYTES = 64
 """How much stands before the tensor: the ZIP header of `ENTRY`, with room for sizes beyond 4 GB."""
 
@@ -38,13 +36,14 @@ def complete(file: BinaryIO, shape: tuple[int, ...], crc: int) -> None:
     file.seek(HEAD_BYTES + entry.file_size)
     with zipfile.ZipFile(file, "w") as archive:
         archive.filelist.append(entry)
-        archive.writestr("archive/data.pkl", _describe(shape))
-        archive.writestr("archive/byteorder", sys.byteorder)
-        archive.writestr("archive/version", "3\n")
+        texts = {"data.pkl": _describe(shape), "byteorder": sys.byteorder, "version": "3\n"}
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), text)  # not of now: the file depends on no clock
 
 
 def _describe(shape: tuple[int, ...]) -> bytes:
     """Return the pickle by which ``torch.load`` makes entry 0 of the archive a contiguous uint8 tensor."""
+    import torch
 
     class Storage:
         pass

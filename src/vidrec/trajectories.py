@@ -11,6 +11,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from vidrec.episodes import Episode, Flags, each, each_all, each_sum, outermost
+from vidrec.frames import is_black
 
 MASK_KEYS = ("mask", ("collector", "mask"))
 """Where a sample says which steps are no padding, as TorchRL's `split_trajectories` does: bool, one for each step."""
@@ -55,7 +56,7 @@ class Batch:
         """
         padding, each = np.zeros(self.steps, bool), len(pictures) // self.steps
         for at in np.flatnonzero(self.done):
-            padding[at] = not pictures[at * each : (at + 1) * each].cpu().float().numpy().any()
+            padding[at] = is_black(pictures[at * each : (at + 1) * each])
         return padding
 
     def trajectories(self, number: int) -> Iterator[tuple[NDArray[Any], Episode]]:
@@ -63,16 +64,24 @@ class Batch:
 
         One ends with a step that is done or truncated, where the id of the trajectory changes, where the "index" in the
         buffer or the "step_count" does not go on, and with a row. Its number is its id, or counts on from `number`
-        where there is none. The marks that a `SliceSampler` sets are not there yet when a transform sees the sample.
+        where there is none. The marks that a `SliceSampler` sets are not there yet when a transform sees the sample;
+        the steps that it repeats as padding are known by their "index".
         """
         ids = self._ids()
         ends = self.done.copy()
         ends[-1:] = True
         if ids is not None:
             ends[:-1] |= ids[1:] != ids[:-1]
-        for key in ("index", "step_count"):
-            if isinstance(value := self._sample.get(key, None), Tensor) and value.numel() == self.steps:
-                ends[:-1] |= np.diff(each(value, self.steps)[:, 0]) != 1
+        valid = self.valid.copy()
+        index, count = self._number("index"), self._number("step_count")
+        if count is not None:
+            ends[:-1] |= np.diff(count) != 1
+        if index is not None:
+            # the storage begins anew where it is full
+            wraps = np.zeros(self.steps - 1, bool) if count is None else (index[1:] == 0) & (np.diff(count) == 1)
+            repeats = np.diff(index) == 0
+            valid[1:] &= ~repeats
+            ends[:-1] |= (np.diff(index) != 1) & ~wraps & ~repeats
         if self.rows is not None:
             ends[self.steps // self.rows - 1 :: self.steps // self.rows] = True
         terminated, truncated = self._terminated, self._truncated
@@ -80,7 +89,7 @@ class Batch:
         begin = 0
         for end in map(int, np.flatnonzero(ends)):
             steps = np.arange(begin, end + 1)
-            steps = steps[self.valid[begin : end + 1]]
+            steps = steps[valid[begin : end + 1]]
             begin = end + 1
             if not len(steps):
                 continue
@@ -100,10 +109,16 @@ class Batch:
 
     def _ids(self) -> NDArray[Any] | None:
         for key in ID_KEYS:
-            value = self._sample.get(key, None)
-            if isinstance(value, Tensor) and value.numel() == self.steps and not value.is_floating_point():
-                return each(value, self.steps)[:, 0]
+            if (value := self._number(key)) is not None:
+                return value
         return None
+
+    def _number(self, key: Any) -> NDArray[Any] | None:
+        """Return an entry of whole numbers, one for each step; None if there is none."""
+        value = self._sample.get(key, None)
+        if not isinstance(value, Tensor) or value.numel() != self.steps or value.is_floating_point():
+            return None
+        return each(value, self.steps)[:, 0]
 
     def _flag(self, name: str) -> Flags:
         return each_all(self._outermost(name), self.steps)

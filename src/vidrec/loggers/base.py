@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vidrec.clip import Clip, FileClip, TensorClip
 from vidrec.encoding import Encoding
-from vidrec.errors import FrameError, VidrecError, VidrecWarning
+from vidrec.errors import FrameError, SettingError, VidrecError, VidrecWarning
 from vidrec.frames import arrange, contiguous, to_rgb
 from vidrec.video import Video
 
@@ -97,6 +97,8 @@ class TensorLogger(VideoLogger):
 
 def encoding_of(video_format: str, video_fps: Any, settings: Mapping[str, Any]) -> Encoding:
     """Return a logger's own encoding, with what a recorder's user asked for, `settings`, before it."""
+    if "video_format" in settings:
+        raise SettingError("video_format is an argument of the logger, not of the recorder or log_video")
     fps = settings.get("fps")
     return Encoding.of(video_format, **{**settings, "fps": video_fps if fps is None else fps})
 
