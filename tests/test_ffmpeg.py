@@ -39,7 +39,7 @@ def test_parts_that_cannot_be_joined_are_an_error_and_stay(start, tmp_path, lost
     fill(encoder, range(2))
     encoder.finish()
     parts = [encoder.path, tmp_path / "gone.mp4"]
-    with pytest.raises(EncoderError, match=r"(?s)could not join .*\.mp4, .*\.mp4: .*Impossible to open '\d'.*No such file"):
+    with pytest.raises(EncoderError, match=r"(?s)could not join .*\.mp4, .*\.mp4: .*Impossible to open"):
         join(parts[:: -1 if lost == "first" else 1], tmp_path / "whole.mp4", ["-f", "mp4"])
     assert numbers_in(encoder.path) == [0, 1]
 

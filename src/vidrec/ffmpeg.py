@@ -4,6 +4,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -155,3 +156,57 @@ def count_frames(progress: str) -> int | None:
     """Return how many frames FFmpeg wrote, by the end of its ``-progress`` report; None if that does not say."""
     counts = re.findall(r"frame=\s*(\d+)", progress)
     return int(counts[-1]) if counts else None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What FFmpeg finds in a video.
+
+    Attributes:
+        times: when each frame is shown, in seconds.
+        height: of its frames, in pixels.
+        width: the same.
+        codec: the name of its codec; ``"rawvideo"`` if it was decoded.
+        words: what FFmpeg says is wrong with it, empty if nothing.
+        seconds: how long it plays.
+    """
+
+    times: list[Fraction]
+    height: int
+    width: int
+    codec: str
+    words: str
+    seconds: Fraction
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, on average."""
+        return float(self.frames / self.seconds) if self.seconds else 0.0
+
+
+def contents(path: Path, *, decode: bool) -> Contents:
+    """Read a video to its end, decoding each frame or not, and return what is in it.
+
+    Raises:
+        EncoderError: FFmpeg cannot be started.
+    """
+    how = ["-fps_mode", "passthrough"] if decode else ["-c", "copy"]
+    done = _run(["-nostdin", "-loglevel", "error", "-i", f"file:{path}", "-map", "0:v:0", *how, "-f", "framecrc", "-"])
+    head = dict(re.findall(r"^#(\w+) 0: (.*)$", done.stdout, flags=re.MULTILINE))
+    unit, (width, height) = Fraction(head.get("tb", "1")), head.get("dimensions", "0x0").split("x")
+    # stream, dts, pts, duration, size, checksum
+    packets = [line.split(",") for line in done.stdout.splitlines() if not line.startswith("#")]
+    times = [int(packet[2]) * unit for packet in packets]
+    seconds = times[-1] + int(packets[-1][3]) * unit - times[0] if packets else Fraction(0)
+    words = done.stderr.strip() or ("" if packets else "it holds no frames")
+    return Contents(times, int(height), int(width), head.get("codec_id", ""), words, seconds)
+
+
+def cut(source: Path, target: Path, frames: int, muxer_args: Sequence[str]) -> None:
+    """Write the first `frames` frames of a video into `target`, without encoding anything again; an attempt only."""
+    copy = ["-map", "0:v:0", "-c", "copy", "-frames:v", str(frames)]
+    run(["-n", "-i", f"file:{source}", *copy, *muxer_args, f"file:{target}"])

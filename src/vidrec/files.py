@@ -55,7 +55,7 @@ def move(source: Path, target: Path) -> Path:
 
 def share(source: Path) -> Path:
     """Return another name for the finished file `source`, in its folder, so that two loggers can each have it."""
-    other = source.with_stem(f"{source.stem}-{secrets.token_hex(2)}")
+    other = source.with_stem(f"{source.stem}-share{secrets.token_hex(2)}")
     try:
         os.link(source, other)
     except OSError:  # a file system without hard links

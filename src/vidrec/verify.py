@@ -1,0 +1,120 @@
+"""Are the videos of a folder what they should be? What `vidrec verify` and `vidrec info` look at."""
+
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vidrec import folder as folders
+from vidrec.encoding import FORMATS
+from vidrec.errors import shown
+from vidrec.ffmpeg import contents
+from vidrec.files import MARK
+from vidrec.torch_file import HEAD_BYTES
+
+PIXEL_BYTES = 3
+
+Watch = Callable[[list[Path]], Iterable[Path]]
+"""Yields what it is given, and may show how far that has come."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a file."""
+
+    file: Path
+    problem: str
+
+
+def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
+    """Yield what is wrong in a folder and those below it: with each video, its row in ``videos.csv``, or what is left.
+
+    Each video is decoded. A clip that is being recorded is no problem.
+
+    Args:
+        folder: where to look.
+        watch: is given all videos, and yields them.
+    """
+    rows = folders.rows(folder)
+    indexed = [index.folder for index in folders.indices(folder)]
+    for path in watch(folders.videos(folder)):
+        own = rows.pop(path, [])
+        if not own and any(path.is_relative_to(place) for place in indexed):
+            yield Problem(path, "has no row in videos.csv")
+        if len(own) > 1:
+            yield Problem(path, f"has {len(own)} rows in videos.csv")
+        for problem in problems(path, own[0] if own else None):
+            yield Problem(path, problem)
+    for path in rows:
+        yield Problem(path, "is not there, and has a row in videos.csv")
+    for clip in folders.left_clips(folder):
+        if not clip.in_use:
+            yield Problem(
+                (clip.parts or [clip.sidecar or clip.stem])[0],
+                "is an unfinished clip; `vidrec repair` makes a video of it",
+            )
+    for path in folders.left_copies(folder):
+        yield Problem(path, "is a copy that was cut off; `vidrec repair` deletes it")
+
+
+def problems(path: Path, row: dict[str, str] | None) -> Iterator[str]:
+    """Yield what is wrong with a video; `row` is that of the index."""
+    try:
+        about = info(path, row, decode=True)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        yield f"cannot be read: {error}"
+        return
+    if about["words"]:
+        yield f"is damaged: {about['words']}"
+    times = about["times"]
+    for frame, (one, two) in enumerate(zip(times, times[1:], strict=False), 1):
+        if two <= one:
+            yield f"frame {frame} is shown at {float(two):g} s, and the one before it at {float(one):g} s"
+            break
+    for column in ("frames", "height", "width"):
+        if row is not None and row.get(column) != str(about[column]):
+            yield f"has {column} {about[column]}, and {shown(row.get(column))} in videos.csv"
+
+
+def info(path: Path, row: dict[str, str] | None = None, *, decode: bool = False) -> dict[str, Any]:
+    """Return what is known of a video: frames, fps, height, width, codec, seconds, bytes, and the rest of its row.
+
+    Raises:
+        OSError, ValueError, BadZipFile: it cannot be read.
+    """
+    if path.suffix not in folders.SUFFIXES:
+        raise ValueError(f"{path.name} is no video; expected one of {', '.join(sorted(folders.SUFFIXES))}")
+    more = {name: value for name, value in (row or {}).items() if value and name != "file"}
+    about: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
+    if FORMATS[path.suffix[1:]].encoded:
+        found = contents(path, decode=decode)
+        if not found.frames:
+            raise ValueError(found.words)
+        about |= {"frames": found.frames, "height": found.height, "width": found.width, "fps": round(found.fps, 3)}
+        about |= {"codec": found.codec, "seconds": round(float(found.seconds), 3)}
+        about |= {"words": found.words, "times": found.times}
+    else:
+        about |= _tensor(path, row)
+    return more | about
+
+
+def _tensor(path: Path, row: dict[str, str] | None) -> dict[str, Any]:
+    """Return what is known of a tensor on disk, whose shape only its row tells."""
+    size, words = path.stat().st_size, ""
+    if path.suffix == ".pt":
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+            words = f"the checksum of {broken} is wrong" if broken else ""
+            size = max(entry.file_size for entry in archive.infolist())
+    about: dict[str, Any] = {"codec": "none", "words": words, "times": []}
+    if row is None:
+        return about
+    height, width = int(row["height"]), int(row["width"])
+    frames, rest = divmod(size, height * width * PIXEL_BYTES)
+    if rest:
+        about["words"] = words or f"{rest} bytes are no whole picture"
+    return about | {"frames": frames, "height": height, "width": width}
+
+
+__all__ = ["HEAD_BYTES", "MARK", "Problem", "info", "problems", "verify"]
