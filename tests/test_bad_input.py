@@ -248,7 +248,8 @@ REFUSED = {
     "quantized": lambda: torch.quantize_per_tensor(torch.zeros(6, 8, 3), 0.1, 0, torch.quint8),
     "broken interface": BadArray,
     "dates": lambda: np.zeros((6, 8, 3), "M8[s]"),
-    "a bomb": lambda: b"BM" + bytes(16) + bytes([0xFF, 0xFF, 0, 0] * 2) + bytes(100),
+    "a bomb": lambda: b"P6 99999 99999 255 " + bytes(100),
+    "a large picture that is not there": lambda: b"P6 9999 9999 255 " + bytes(100),
     "a bad header": lambda: b"P6 2x 3 255 " + bytes(100),
 }
 
