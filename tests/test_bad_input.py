@@ -1,6 +1,7 @@
 """Whatever comes in: a right video, or an exception of vidrec's that says why; no other files, and none elsewhere."""
 
 import contextlib
+import csv
 import io
 import tempfile
 import warnings
@@ -67,6 +68,8 @@ def check_video(video_format, tag, suffix=None, step=None):
         return
     assert video.path.is_relative_to(Path("csv_logs/run/videos").absolute())
     assert {path.absolute() for path in files(".")} == {video.path, Path("csv_logs/run/videos.csv").absolute()}
+    with open("csv_logs/run/videos.csv", newline="") as index:
+        assert [Path("csv_logs/run", row["file"]).absolute() for row in csv.DictReader(index)] == [video.path]
     pictures = video.pictures() if video_format == "memmap" else decode(video.path)
     assert [read_number(picture) for picture in pictures] == [1, 2, 3]
 
@@ -74,6 +77,7 @@ def check_video(video_format, tag, suffix=None, step=None):
 @quick
 @given(tag=names, suffix=st.none() | names)
 @example("a\nb", None)
+@example("a\rb", None)
 @example("\ud800", None)
 @example("\udc80", None)
 @example("x" * 240, None)
