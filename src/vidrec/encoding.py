@@ -284,7 +284,7 @@ def _check_option(name: str, value: str) -> None:
         raise SettingError(f"options[{name!r}]={value!r} cannot be an option's value")
     # x264-params and the like hold options of their own, name=value:name=value
     inner = [part.partition("=")[0] for part in value.split(":")] if re.search("params|opts", name) else []
-    if any(OF_FILES.search(part) for part in (name, *inner)) or (name.partition(":")[0] == "flags" and "pass" in value):
+    if any(OF_FILES.search(part) for part in (name, *inner)) or (name.partition(":")[0] == "flags" and re.search(r"pass|\d", value)):
         raise SettingError(f"options[{name!r}]={value!r} is of files or of several passes; a stream has but one")
 
 

@@ -30,7 +30,7 @@ from tensordict import TensorDict
 from torchrl.envs import TransformedEnv, step_mdp
 from worlds import PixelsEnv
 
-from vidrec import CSVLogger, MemoryLogger, VideoRecorder, encoder, errors, recording
+from vidrec import CSVLogger, MemoryLogger, VideoRecorder, encoder, errors, lifetime
 
 FORMATS = ["memory"] * 12 + ["memmap"] * 6 + ["pt"] * 4 + ["mkv", "mkv", "apng", "mp4", "webm", "gif"]
 LOSSLESS = {"memory", "memmap", "pt", "mkv", "apng"}
@@ -429,12 +429,12 @@ def run(raw):
             left = {path for path in left if path.parts[:3] != ("logs", "run", "videos")}
             assert left <= {Path("logs/run/videos.csv")}, left
             assert not encoder._running
-            assert not recording._open
+            assert not lifetime.unfinished()
             assert children() <= before
         finally:
             os.chdir(cwd)
             tempfile.tempdir = was
-            for open_ in list(recording._open):
+            for open_ in lifetime.unfinished():
                 open_.clear()
 
 
