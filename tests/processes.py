@@ -1,12 +1,19 @@
-"""Other interpreters: for what happens at the end of one, and for one that lacks a package."""
+"""Other processes: for what happens at the end of one, for one that lacks a package, for those that must not hang."""
 
+import os
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 SECONDS = 120
 """More than any script takes, unless it hangs."""
+
+TESTS = Path(__file__).parent
 
 
 def run_python(script: str | Path, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -22,3 +29,68 @@ def without(*packages: str) -> str:
     """Return the beginning of a script for which these packages are not installed."""
     # None there means: not to be found, neither by import nor by `importlib.util.find_spec`
     return f"import sys; sys.modules.update(dict.fromkeys({packages}))\n"
+
+
+@contextmanager
+def started(script, *args, env=(), **kwargs):
+    """Start a script that can import what is in this folder; it outlives neither the block nor `SECONDS`."""
+    path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, args)],
+        env={**os.environ, "PYTHONPATH": path, **dict(env)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+        **kwargs,
+    )
+    late = threading.Timer(SECONDS, child.kill)
+    late.start()
+    try:
+        yield child
+    finally:
+        late.cancel()
+        child.kill()
+        child.communicate()
+
+
+@contextmanager
+def within(seconds):
+    """Turn a hang into a failure."""
+
+    def late(*_):
+        raise TimeoutError(f"still there after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def children(pid="self"):
+    """Return the processes that a process has started and that are still there."""
+    lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    return [int(child) for child in " ".join(lists).split()]
+
+
+def encoders(folder):
+    """Return the FFmpeg processes that write into a folder."""
+
+    def words(pid):
+        try:
+            return Path("/proc", pid, "cmdline").read_bytes()
+        except OSError:  # it has ended
+            return b""
+
+    return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and f"\0file:{folder}/".encode() in words(pid)]
+
+
+def wait_for_encoders(folder):
+    """FFmpeg ends by itself once its input has ended: wait until none writes into `folder`."""
+    until = time.monotonic() + SECONDS
+    while encoders(folder):
+        assert time.monotonic() < until, "an encoder does not end"
+        time.sleep(0.01)

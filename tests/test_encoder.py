@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ENCODED, fill, missing
 from pictures import decode, numbered, numbers_in
+from processes import within
 
 from vidrec.encoder import Encoder
 from vidrec.errors import EncoderError
@@ -26,22 +27,6 @@ def overfill(encoder):
 
 def gone(encoder):
     return not os.path.exists(f"/proc/{encoder._process.pid}")
-
-
-@contextmanager
-def within(seconds):
-    """Turn a hang into a failure."""
-
-    def late(*_):
-        raise TimeoutError(f"still there after {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @contextmanager
