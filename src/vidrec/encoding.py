@@ -284,7 +284,9 @@ def _check_option(name: str, value: str) -> None:
         raise SettingError(f"options[{name!r}]={value!r} cannot be an option's value")
     # x264-params and the like hold options of their own, name=value:name=value
     inner = [part.partition("=")[0] for part in value.split(":")] if re.search("params|opts", name) else []
-    if any(OF_FILES.search(part) for part in (name, *inner)) or (name.partition(":")[0] == "flags" and re.search(r"pass|\d", value)):
+    if any(OF_FILES.search(part) for part in (name, *inner)) or (
+        name.partition(":")[0] == "flags" and re.search(r"pass|\d", value)
+    ):
         raise SettingError(f"options[{name!r}]={value!r} is of files or of several passes; a stream has but one")
 
 
@@ -294,7 +296,7 @@ def _flatten(settings: Mapping[str, Any]) -> dict[str, Any]:
     options = flat.pop("options", {})
     if not isinstance(options, Mapping):
         raise SettingError(f"options={shown(options)} must be a dict of the encoder's options")
-    options = dict(options)
+    options = {name: value for name, value in options.items() if value is not None}
     for name, kind in (("crf", float), ("preset", str), ("pixel_format", str)):
         given = [place.pop(name) for place in (flat, options) if name in place]
         try:

@@ -45,11 +45,11 @@ class VidrecWarning(UserWarning):
     """What was recorded is safe, but not quite as asked: another name, frames beyond a bound."""
 
 
-def need(package: str, what: str) -> None:
-    """Raise `ExtraError` unless `package`, which `what` needs and the extra of the same name brings, is installed."""
+def need(package: str, what: str, extra: str | None = None) -> None:
+    """Raise `ExtraError` unless `package` is installed, which `what` needs, and an extra brings: that of its name."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:  # a folder of that name, such as W&B makes, is no package
-        raise ExtraError(f'{what} needs {package}, which is not installed: pip install "vidrec[{package}]"')
+        raise ExtraError(f'{what} needs {package}, which is not installed: pip install "vidrec[{extra or package}]"')
 
 
 def shown(value: object) -> str:

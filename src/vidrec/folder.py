@@ -38,6 +38,11 @@ class LeftClip:
         """Whether it is being recorded."""
         return self.sidecar is not None and files.in_use(self.sidecar)
 
+    @property
+    def first(self) -> Path:
+        """The first of its files."""
+        return (self.parts or [self.sidecar or self.stem])[0]
+
     def whole_parts(self) -> list[Path]:
         """Return the parts that hold each picture once.
 
@@ -89,6 +94,15 @@ def indices(folder: Path) -> Iterator[VideoIndex]:
         yield VideoIndex(path.parent)
     if (folder.parent / NAME).exists():
         yield VideoIndex(folder.parent)
+
+
+def row_of(video: Path) -> dict[str, str] | None:
+    """Return the row of a video in the nearest index above it, None if it has none."""
+    for place in video.absolute().parents:
+        for row in VideoIndex(place).rows():
+            if place / row.get("file", "") == video.absolute():
+                return row
+    return None
 
 
 def rows(folder: Path) -> dict[Path, list[dict[str, str]]]:

@@ -10,6 +10,7 @@ by the first of
 - what `vidrec.lifetime` sees: the end of the interpreter, SIGTERM, a recorder that nobody has any more.
 """
 
+import itertools
 import threading
 import uuid
 import warnings
@@ -102,7 +103,7 @@ class Recording:
         self.pending: list[tuple[Track, str, int, Episode | None]] = []
         self._beyond = 0  # of episodes whose videos are finished
         self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
-        self._id, self._ancestors = uuid.uuid4().hex, ancestors
+        self._id, self._ancestors, self._born = uuid.uuid4().hex, ancestors, next(_births)
         self.failures = Failures()
         lifetime.begin(self)
         with lifetime.lock:
@@ -311,7 +312,8 @@ class Recording:
     def _family(self) -> list["Recording"]:
         """This recording, and those of its copies and of their copies."""
         with lifetime.lock:
-            return [self, *(other for other in lifetime.alive if self._id in other._ancestors)]
+            copies = [other for other in lifetime.alive if self._id in other._ancestors]
+        return [self, *sorted(copies, key=lambda copy: copy._born)]
 
     def _name(self, track: Track, suffix: str | None = None, episode: Episode | None = None) -> str:
         parts = [self.tag, worker(), None if track.lane is None else f"env{track.lane}", suffix]
@@ -372,4 +374,5 @@ class _Counter:
         self.value = value
 
 
+_births = itertools.count()
 _counters: "weakref.WeakValueDictionary[str, _Counter]" = weakref.WeakValueDictionary()

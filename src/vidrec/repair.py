@@ -7,7 +7,7 @@ deleted when its video is whole, before it gets its name: whatever ends the repa
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -46,8 +46,12 @@ class Repaired:
         return self.outcome.startswith("failed")
 
 
-def repair(folder: Path, *, dry_run: bool = False, watch: Any = iter) -> Iterator[Repaired]:
-    """Make the unfinished clips in a folder and those below it videos, with a name and a row; yield what became of each.
+Watch = Callable[[list[LeftClip]], Iterable[LeftClip]]
+"""Yields what it is given, and may show how far that has come."""
+
+
+def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Iterator[Repaired]:
+    """Make videos of the unfinished clips in a folder and those below it; yield what became of each.
 
     A clip that is being recorded stays as it is. Pictures that are only in part in a file are cut off.
 
@@ -56,23 +60,22 @@ def repair(folder: Path, *, dry_run: bool = False, watch: Any = iter) -> Iterato
         dry_run: change nothing, and yield what would be.
         watch: is given all clips, and yields them.
     """
-    clips: Iterable[LeftClip] = watch(folders.left_clips(folder))
-    for clip in clips:
-        first = (clip.parts or [clip.sidecar or clip.stem])[0]
+    for clip in watch(folders.left_clips(folder)):
         if clip.in_use:
-            yield Repaired(first, None, 0, "being recorded")
+            yield Repaired(clip.first, None, 0, "being recorded")
             continue
         try:
-            yield _repair(clip, first, dry_run)
+            yield _repair(clip, dry_run)
         except (VidrecError, OSError, ValueError) as error:
-            yield Repaired(first, None, 0, f"failed: {error}")
+            yield Repaired(clip.first, None, 0, f"failed: {error}")
     for copy in folders.left_copies(folder):
         if not dry_run:
             copy.unlink()
         yield Repaired(copy, None, 0, "deleted: a copy that was cut off")
 
 
-def _repair(clip: LeftClip, first: Path, dry_run: bool) -> Repaired:
+def _repair(clip: LeftClip, dry_run: bool) -> Repaired:
+    first = clip.first
     about = {} if clip.sidecar is None else sidecar.read(clip.sidecar)
     parts = clip.whole_parts() if clip.parts else []
     counts = [_count(part, about) for part in parts]
@@ -180,7 +183,7 @@ def _row(video: Path, frames: int, about: dict[str, Any]) -> dict[str, Any]:
 
 
 def _delete(clip: LeftClip, whole: Path | None) -> None:
-    """Delete the parts of a clip but one, in order, the first one first; and the file beside it if there is no video."""
+    """Delete the parts of a clip but one, the first one first; and the file beside it if there is no video."""
     for part in clip.parts:
         if part != whole:
             part.unlink(missing_ok=True)

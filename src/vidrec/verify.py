@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,6 @@ from vidrec import folder as folders
 from vidrec.encoding import FORMATS
 from vidrec.errors import shown
 from vidrec.ffmpeg import contents
-from vidrec.files import MARK
-from vidrec.torch_file import HEAD_BYTES
 
 PIXEL_BYTES = 3
 
@@ -50,10 +49,7 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
         yield Problem(path, "is not there, and has a row in videos.csv")
     for clip in folders.left_clips(folder):
         if not clip.in_use:
-            yield Problem(
-                (clip.parts or [clip.sidecar or clip.stem])[0],
-                "is an unfinished clip; `vidrec repair` makes a video of it",
-            )
+            yield Problem(clip.first, "is an unfinished clip; `vidrec repair` makes a video of it")
     for path in folders.left_copies(folder):
         yield Problem(path, "is a copy that was cut off; `vidrec repair` deletes it")
 
@@ -68,7 +64,7 @@ def problems(path: Path, row: dict[str, str] | None) -> Iterator[str]:
     if about["words"]:
         yield f"is damaged: {about['words']}"
     times = about["times"]
-    for frame, (one, two) in enumerate(zip(times, times[1:], strict=False), 1):
+    for frame, (one, two) in enumerate(pairwise(times), 1):
         if two <= one:
             yield f"frame {frame} is shown at {float(two):g} s, and the one before it at {float(one):g} s"
             break
@@ -86,7 +82,7 @@ def info(path: Path, row: dict[str, str] | None = None, *, decode: bool = False)
     if path.suffix not in folders.SUFFIXES:
         raise ValueError(f"{path.name} is no video; expected one of {', '.join(sorted(folders.SUFFIXES))}")
     more = {name: value for name, value in (row or {}).items() if value and name != "file"}
-    about: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size}
+    about: dict[str, Any] = {"bytes": path.stat().st_size}
     if FORMATS[path.suffix[1:]].encoded:
         found = contents(path, decode=decode)
         if not found.frames:
@@ -115,6 +111,3 @@ def _tensor(path: Path, row: dict[str, str] | None) -> dict[str, Any]:
     if rest:
         about["words"] = words or f"{rest} bytes are no whole picture"
     return about | {"frames": frames, "height": height, "width": width}
-
-
-__all__ = ["HEAD_BYTES", "MARK", "Problem", "info", "problems", "verify"]

@@ -61,8 +61,8 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
 
     def remove_video(self, video: Video) -> None:
         """Delete a video and its row."""
+        self._index.remove(self._file(video))  # first: once it is deleted, another video may get its name
         video.path.unlink(missing_ok=True)
-        self._index.remove(self._file(video))
 
     def __getstate__(self) -> dict[str, Any]:
         # open files stay with this process; the copy opens its own, to append
