@@ -28,7 +28,7 @@ from vidrec.encoding import Encoding
 from vidrec.episodes import Episode
 from vidrec.errors import EncoderError, FrameError
 from vidrec.ffmpeg import encode_again, find_ffmpeg, join
-from vidrec.files import MARK, make_folder
+from vidrec.files import MARK, make_folder, remove
 from vidrec.sidecar import SUFFIX, Sidecar
 from vidrec.video import Video
 
@@ -226,9 +226,10 @@ class EncodedClip(FileClip):
         try:
             yield
         except EncoderError as error:
-            if self._parts:
-                error.add_note(f"{self._finished} frames before that are in {', '.join(map(str, self._parts))}")
-            raise
+            if not self._parts:
+                raise
+            parts = ", ".join(map(str, self._parts))
+            raise EncoderError(f"{error}. {self._finished} frames before that are in {parts}") from error
 
     def _write(self, picture: Tensor) -> None:
         if self._torn:
@@ -306,7 +307,7 @@ class EncodedClip(FileClip):
             self._parts.append(self._encoder.path)
             self._encoder = None
         for part in self._parts:
-            part.unlink(missing_ok=True)
+            remove(part)
         self.published()
 
 
@@ -328,11 +329,10 @@ class MemmapClip(FileClip):
     def _add(self, picture: Tensor) -> None:
         planes = picture.permute(2, 0, 1).contiguous().numpy()
         path = self._path()
+        self._open((picture.shape[0], picture.shape[1]))
         try:
-            if self._sidecar is None:
-                self._open((picture.shape[0], picture.shape[1]))
-                path.touch(exist_ok=False)
-            self._file = self._file or path.open("r+b", buffering=0)
+            if self._file is None:
+                self._file = path.open("r+b" if self._end > self.HEAD_BYTES else "x+b", buffering=0)
             self._file.seek(self._end)
             rest = memoryview(planes.data).cast("B")
             while rest:
@@ -377,7 +377,7 @@ class MemmapClip(FileClip):
 
     def discard(self) -> None:
         self._close()
-        self._path().unlink(missing_ok=True)
+        remove(self._path())
         self.published()
 
 

@@ -92,6 +92,12 @@ def in_use(path: Path) -> bool:
     return False
 
 
+def remove(path: Path) -> None:
+    """Delete a file that nobody wants; where that cannot be, it stays, under a name that says what it is."""
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 def drop(path: Path) -> None:
     """Delete a file that is published elsewhere; one that cannot be deleted is worth a warning, and no more."""
     try:

@@ -1,6 +1,5 @@
 """Sidecar, the small file beside a clip that is being recorded: what is needed to repair it after a crash."""
 
-import contextlib
 import json
 import os
 import weakref
@@ -8,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vidrec.files import lock
+from vidrec.files import lock, remove
 
 SUFFIX = ".log"
 
@@ -45,8 +44,7 @@ class Sidecar:
     def remove(self) -> None:
         """Delete it: the clip is published, or thrown away."""
         self.close()
-        with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+        remove(self.path)
 
 
 def read(path: Path) -> dict[str, Any]:
