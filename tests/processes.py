@@ -88,6 +88,15 @@ def encoders(folder):
     return [int(pid) for pid in os.listdir("/proc") if pid.isdigit() and f"\0file:{folder}/".encode() in words(pid)]
 
 
+def the_encoder(folder):
+    """Return the only one; a process that was just started has no command line for a moment."""
+    until = time.monotonic() + SECONDS
+    while not (found := encoders(folder)) and time.monotonic() < until:
+        time.sleep(0.001)
+    [encoder] = found
+    return encoder
+
+
 def wait_for_encoders(folder):
     """FFmpeg ends by itself once its input has ended: wait until none writes into `folder`."""
     until = time.monotonic() + SECONDS

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from conftest import ENCODED, missing
 from pictures import numbered, numbers_in, read_number
-from processes import children, encoders, started, wait_for_encoders, within
+from processes import children, encoders, run_python, started, the_encoder, wait_for_encoders, within
 from worlds import random_pictures
 
 from vidrec import CSVLogger, EncoderError, TeeLogger, VideoRecorder, VidrecError
@@ -130,6 +130,9 @@ def test_a_kill_at_a_random_moment_loses_no_frame_that_env_step_has_returned(tmp
         assert [bad for bad in pool.map(kill, range(KILLS)) if bad] == []
 
 
+REPAIR = "from vidrec.__main__ import main; import sys; sys.argv[1:] = ['repair', sys.argv[1]]; main()"
+
+
 @pytest.mark.parametrize(
     ("fps", "frames", "picture"), [(30, 235, "numbers"), (30, 145, "stands still"), (60, 290, "stands still")]
 )
@@ -143,9 +146,11 @@ def test_a_kill_of_everything_at_once_loses_at_most_two_seconds(tmp_path, fps, f
         returned += len(victim.stdout.read())
     assert len(ffmpegs) == len(ENCODED)
     wait_for_encoders(tmp_path)
+    assert all(".part-" in path.name for path in videos(tmp_path))
+    run_python(REPAIR, tmp_path)
     paths = videos(tmp_path)
     assert len(paths) == len(ENCODED)
-    assert all(".part-" in path.name for path in paths)
+    assert not any(".part-" in path.name for path in paths)
     lost = {}
     for path in paths:
         numbers = shown_if_any(path)
@@ -258,7 +263,7 @@ def test_an_encoder_that_dies_or_stops_is_an_error_with_its_file(video_format, h
     monkeypatch.setitem(Encoder.__init__.__kwdefaults__, "timeout_s", 0.3)
     recorder = recorder_of(video_format)
     record(recorder, range(100))
-    [ffmpeg] = encoders(Path.cwd())
+    ffmpeg = the_encoder(Path.cwd())
     while not videos():
         time.sleep(0.01)
     os.kill(ffmpeg, harm)
@@ -275,7 +280,7 @@ def test_an_encoder_that_dies_names_all_files_of_a_clip_in_parts():
     for numbers in (range(5), range(5, 10)):
         assert len(list(recorder.obs)) == numbers[0]  # looking at them ends a part
         record(recorder, numbers)
-    [ffmpeg] = encoders(Path.cwd())
+    ffmpeg = the_encoder(Path.cwd())
     os.kill(ffmpeg, signal.SIGKILL)
     with pytest.raises(EncoderError) as error:
         recorder.dump()
