@@ -2,7 +2,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test check build bench panel clean
+.PHONY: install demo test check cover soak fuzz build bench panel clean
+
+FUZZ_SECONDS ?= 600
 
 # torch first, and in the version of constraints.txt, so that nothing draws in another build of it
 .venv/.torch:
@@ -22,6 +24,11 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 	$(INSTALL) --editable ".[bench]"
 	@touch $@
 
+.venv/.fuzz: .venv/.dev
+	$(INSTALL) --editable ".[fuzz]"
+	@mkdir -p dist/corpus
+	@touch $@
+
 install: .venv/.dev  ## everything that developing needs
 
 demo: .venv/.examples  ## record a game of Atari
@@ -34,6 +41,15 @@ check: .venv/.dev  ## lint, format and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+cover: .venv/.dev  ## which lines and branches the tests run; fails below 95 %
+	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+soak: .venv/.dev  ## the tests of what may go wrong, with 100 kills and 10,000 clips
+	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(BIN)/python -m pytest tests/test_faults.py
+
+fuzz: .venv/.fuzz  ## random bytes as calls of the recorder, led by the lines that they reach
+	$(BIN)/python tests/fuzz/fuzz_recorder.py -max_total_time=$(FUZZ_SECONDS) -max_len=400 dist/corpus tests/fuzz/seeds
 
 build: .venv/.dev  ## the wheel, installed alone and tried out
 	rm -rf dist
