@@ -16,24 +16,14 @@ from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
 from vidrec.clip import TensorClip
+from vidrec.entries import Entries, Look
 from vidrec.episodes import Episode, Flags
-from vidrec.errors import FrameError, SettingError, raise_first, words
+from vidrec.errors import SettingError, raise_first, words
 from vidrec.failure import Failure
-from vidrec.frames import (
-    arrange,
-    blacken,
-    center_crop,
-    check_layout,
-    contiguous,
-    grid,
-    is_unknown,
-    side_by_side,
-    take,
-    to_rgb,
-)
+from vidrec.frames import arrange, check_layout, contiguous, to_rgb
 from vidrec.lanes import Choice, Lanes
 from vidrec.recording import Recording, Track
-from vidrec.trajectories import Batch
+from vidrec.trajectories import Samples
 from vidrec.video import Video
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
@@ -145,7 +135,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self.layout = None if layout is None else check_layout(layout)
         self._choice = Choice(lanes, episode_trigger, step_trigger, dump_on_done, keep, max_frames)
         self._recording.keep, self._recording.on_error = keep, on_error
-        self._trajectories = 0
+        self._samples = Samples(self._recording, self._choice)
         self._known_lanes: Lanes | None = None
         self._stepped: TensorDictBase | None = None
         self._recording.check()
@@ -224,6 +214,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Return a recorder with the same settings and no parent that has recorded nothing."""
         other: Self = super().clone()
         other.__dict__["_recording"] = self._recording.copy()
+        other._samples = Samples(other._recording, other._choice)
         other._known_lanes = other._stepped = None
         return other
 
@@ -234,13 +225,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         # of replay buffers, datasets, and whoever calls it; in an environment `_reset` and `_step` do not come by here
-        with self._recording.guarded(1):
-            self._record_batch(self._entries(next_tensordict), next_tensordict)
+        self._record_sample(self._entries(next_tensordict), next_tensordict)
         return self._pass_on(next_tensordict)
 
     def _apply_transform(self, observation: Tensor) -> Tensor:
-        with self._recording.guarded(1):
-            self._record_batch(iter([("picture", observation, None)]), None)
+        self._record_sample(iter([("picture", observation, None)]), None)
         return observation
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
@@ -315,20 +304,19 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 self._record_due(tensordict, lanes, tracks)
 
     def _record_due(self, tensordict: TensorDictBase, lanes: Lanes, tracks: list[Track]) -> None:
-        names, shapes, batches = self._read(self._entries(tensordict))
-        if not batches:
+        entries = Entries.read(self._entries(tensordict), self.layout)
+        if not entries:
             return
-        batches = [lanes.pick(pictures, tracks, name) for pictures, name in zip(batches, names, strict=True)]
-        zeros = lanes.may_be_zeros(tensordict, tracks)
-        unknown = [is_unknown(pictures, np.resize(zeros, len(pictures))) for pictures in batches]
+        entries = entries.choose(lambda pictures, name: lanes.pick(pictures, tracks, name))
+        unknown = entries.unknown(lanes.may_be_zeros(tensordict, tracks))
         if all(map(np.all, unknown)):
             return
         if lanes.by_lane and any(map(np.any, unknown)):
             known = np.flatnonzero(~np.any(unknown, axis=0))
-            tracks, batches = [tracks[at] for at in known], [take(pictures, known) for pictures in batches]
+            tracks, entries = [tracks[at] for at in known], entries.take(known)
             if not tracks:
                 return
-        pictures = self._convert(batches, names, shapes, None if lanes.by_lane else unknown)
+        pictures = entries.convert(self._look, None if lanes.by_lane else unknown)
         errors: list[Exception] = []
         for track, own in zip(tracks, pictures.unsqueeze(1) if lanes.by_lane else [pictures], strict=True):
             room = self._recording.admit(track, len(own))
@@ -341,84 +329,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         raise_first(errors)
 
     @torch.compiler.disable
-    def _record_batch(self, entries: Iterator[tuple[str, Any, int | None]], sample: TensorDictBase | None) -> None:
-        """Keep pictures that come without an environment: one after another, as grids, or a video a trajectory."""
-        names, shapes, batches = self._read(entries)
-        if not batches:
-            return
-        count = len(batches[0])
-        for name, pictures in zip(names, batches, strict=True):
-            if len(pictures) != count:
-                raise FrameError(f"{names[0]} has {count} pictures and {name} has {len(pictures)}; expected as many")
-        batch = Batch(sample) if sample is not None and sample.batch_dims and not count % sample.numel() else None
-        each = 1 if batch is None else count // batch.steps  # several cameras give several pictures a step
-        valid = np.ones(count, bool)
-        if batch is not None:
-            valid = np.repeat(batch.valid, each)
-            for name, pictures in zip(names, batches, strict=True):
-                if name.startswith("('next'"):
-                    valid &= ~np.repeat(batch.is_padding(pictures), each)
+    def _record_sample(self, found: Iterator[tuple[str, Any, int | None]], sample: TensorDictBase | None) -> None:
+        """Keep pictures that come without an environment."""
+        with self._recording.guarded(1):
+            if entries := Entries.read(found, self.layout):
+                self._samples.record(entries, sample, self._look, self.skip)
 
-        def keep(track: Track, steps: Any) -> None:
-            """Write the pictures at `steps`; of all that come, those at skip - 1, 2 * skip - 1, ... are kept."""
-            before = self.skip - 1 - track.count % self.skip
-            track.count += len(steps)
-            steps = steps[before :: self.skip]
-            if room := self._recording.admit(track, len(steps)):
-                own = [take(pictures, steps[:room]) for pictures in batches]
-                self._recording.add(track, self._convert(own, names, shapes))
-
-        with self._recording.lock:  # samples that are drawn ahead come by in several threads
-            track = self._recording.tracks[None]
-            if self.make_grid:
-                grids = [np.arange(count)]
-                if batch is not None and (rows := batch.rows) is not None:
-                    grids = list(np.arange(count).reshape(rows, -1, each).swapaxes(0, 1).reshape(-1, rows * each))
-                for steps in grids:
-                    track.count += 1
-                    if track.count % self.skip or not valid[steps].any() or not self._recording.admit(track):
-                        continue
-                    own = [take(pictures, steps) for pictures in batches]
-                    self._recording.add(track, self._convert(own, names, shapes, [~valid[steps]] * len(own)))
-            elif self._choice.by_episode and batch is not None:
-                trigger = self._choice.episode_trigger
-                for steps, episode in batch.trajectories(self._trajectories):
-                    self._trajectories += 1
-                    if trigger is None or trigger(episode.number):
-                        steps = (steps[:, None] * each + np.arange(each)).ravel()
-                        keep(track, steps[valid[steps]])
-                        self._recording.finish(track, episode)
-            else:
-                keep(track, np.flatnonzero(valid))
-
-    def _read(
-        self, entries: Iterator[tuple[str, Any, int | None]]
-    ) -> tuple[list[str], list[tuple[int, ...]], list[Tensor]]:
-        """Return the names of the entries, the shapes they came in, and their pictures, ``[N, H, W, C]`` each."""
-        names, shapes, batches = [], [], []
-        for name, data, batch_dims in entries:
-            pictures = arrange(data, layout=self.layout, batch_dims=batch_dims, name=name)
-            names.append(name)
-            shapes.append(tuple(getattr(data, "shape", pictures.shape)))
-            batches.append(pictures)
-        return names, shapes, batches
-
-    def _convert(
-        self, batches: list[Tensor], names: list[str], shapes: list[tuple[int, ...]], blank: list[Flags] | None = None
-    ) -> Tensor:
-        """Return the pictures of all entries as they go into the video, uint8 ``[N, H, W, 3]``, N 1 for a grid.
-
-        Those of an entry that are `blank` are black.
-        """
-        for i, name in enumerate(names):
-            if blank is not None and blank[i].any():
-                batches[i] = blacken(batches[i], blank[i], name=name)
-            if self.center_crop:
-                batches[i] = center_crop(batches[i], self.center_crop, name=name)
-            batches[i] = to_rgb(batches[i], name=name, shape=shapes[i])
-            if self.make_grid:
-                batches[i] = grid(batches[i])
-        return contiguous(side_by_side(batches, names=names))
+    @property
+    def _look(self) -> Look:
+        return Look(self.center_crop, self.make_grid)
 
     def _lanes(self, batch_size: torch.Size) -> Lanes | None:
         """Return the lanes of the environment that this recorder is in now, whose data is of `batch_size`."""

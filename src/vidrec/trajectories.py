@@ -1,7 +1,7 @@
 """Trajectories: what a batch from a replay buffer or dataset holds, one after the other, and what in it is padding."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,76 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor
 
+from vidrec.entries import Entries, Look
 from vidrec.episodes import Episode, Flags, each, each_all, each_sum, outermost
 from vidrec.frames import is_black
+from vidrec.lanes import Choice
+from vidrec.recording import Recording, Track
 
 MASK_KEYS = ("mask", ("collector", "mask"))
 """Where a sample says which steps are no padding, as TorchRL's `split_trajectories` does: bool, one for each step."""
 
 ID_KEYS = (("collector", "traj_ids"), "traj_ids", "episode", "trajectory", "traj_id")
 """Where a sample says which trajectory a step belongs to: the names of TorchRL's collectors, samplers and datasets."""
+
+
+class Samples:
+    """What a recorder without an environment records: pictures one after another, as grids, or a video a trajectory."""
+
+    def __init__(self, recording: Recording, choice: Choice) -> None:
+        self._recording, self._choice = recording, choice
+        self._trajectories = 0
+
+    def record(self, entries: Entries, sample: TensorDictBase | None, look: Look, skip: int) -> None:
+        """Keep the pictures of a sample; None if they are all there is of it."""
+        count = entries.number()
+        batch = Batch(sample) if sample is not None and sample.batch_dims and not count % sample.numel() else None
+        each = 1 if batch is None else count // batch.steps  # several cameras give several pictures a step
+        valid = np.ones(count, bool)
+        if batch is not None:
+            valid = np.repeat(batch.valid, each)
+            for entry in entries:
+                if entry.name.startswith("('next'"):
+                    valid &= ~np.repeat(batch.is_padding(entry.pictures), each)
+        with self._recording.lock:  # samples that are drawn ahead come by in several threads
+            if look.make_grid:
+                grids = [np.arange(count)]
+                if batch is not None and (rows := batch.rows) is not None:
+                    grids = list(np.arange(count).reshape(rows, -1, each).swapaxes(0, 1).reshape(-1, rows * each))
+                self._record_grids(entries, grids, valid, look, skip)
+            elif self._choice.by_episode and batch is not None:
+                trigger = self._choice.episode_trigger
+                for steps, episode in batch.trajectories(self._trajectories):
+                    self._trajectories += 1
+                    if trigger is None or trigger(episode.number):
+                        steps = (steps[:, None] * each + np.arange(each)).ravel()
+                        self._record_run(entries, steps[valid[steps]], look, skip)
+                        self._recording.finish(self._track, episode)
+            else:
+                self._record_run(entries, np.flatnonzero(valid), look, skip)
+
+    @property
+    def _track(self) -> Track:
+        return self._recording.tracks[None]
+
+    def _record_grids(
+        self, entries: Entries, grids: Sequence[NDArray[np.integer]], valid: Flags, look: Look, skip: int
+    ) -> None:
+        track = self._track
+        for steps in grids:
+            track.count += 1
+            if not track.count % skip and valid[steps].any() and self._recording.admit(track):
+                blank = [~valid[steps]] * len(entries)
+                self._recording.add(track, entries.take(steps).convert(look, blank))
+
+    def _record_run(self, entries: Entries, steps: NDArray[np.integer], look: Look, skip: int) -> None:
+        """Keep the pictures at `steps`: of all that come, those at skip - 1, 2 * skip - 1, ..."""
+        track = self._track
+        before = skip - 1 - track.count % skip
+        track.count += len(steps)
+        steps = steps[before::skip]
+        if room := self._recording.admit(track, len(steps)):
+            self._recording.add(track, entries.take(steps[:room]).convert(look))
 
 
 class Batch:
