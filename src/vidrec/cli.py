@@ -1,5 +1,6 @@
 """The command `vidrec`: look at videos and folders of them, and repair what a crash left behind."""
 
+import io
 import json
 import sys
 import zipfile
@@ -17,14 +18,14 @@ from vidrec import __version__, folder
 from vidrec import repair as repairs
 from vidrec import verify as checks
 
-PIPE_COLUMNS = 1000
+PIPE_COLUMNS = 10**6
 
 T = TypeVar("T")
 
 Folder = Annotated[Path, typer.Argument(help="A folder, with all below it.", exists=True, file_okay=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True)
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _version(wanted: bool) -> None:
@@ -98,6 +99,12 @@ def _watch(items: Sequence[T]) -> Iterable[T]:
     return track(items, "", console=console, transient=True, disable=not console.is_terminal)
 
 
+def _printable(value: object) -> str:
+    """Return a value as text that does nothing to a terminal."""
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def _print(found: Sequence[dict[str, Any]], as_json: bool, empty: str = "") -> None:
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -109,6 +116,8 @@ def _print(found: Sequence[dict[str, Any]], as_json: bool, empty: str = "") -> N
         for name in columns:
             table.add_column(name, overflow="fold")
         for row in found:
-            table.add_row(*("" if (value := row.get(name)) is None else escape(str(value)) for name in columns))
+            table.add_row(*(escape(_printable(row.get(name))) for name in columns))
         # a pipe has no width
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         Console(width=None if sys.stdout.isatty() else PIPE_COLUMNS).print(table)

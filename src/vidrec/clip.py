@@ -264,6 +264,8 @@ class EncodedClip(FileClip):
             else:  # nothing but a picture that was cut into
                 self._encoder.kill()
                 path.unlink(missing_ok=True)
+                if not self._parts:
+                    self._paths = 0
             self._finished += frames
             self._encoder, self._written = None, 0
             if frames < written:
@@ -333,6 +335,7 @@ class MemmapClip(FileClip):
         try:
             if self._file is None:
                 self._file = path.open("r+b" if self._end > self.HEAD_BYTES else "x+b", buffering=0)
+                self._file.truncate(self._end)  # what stood around the pictures
             self._file.seek(self._end)
             rest = memoryview(planes.data).cast("B")
             while rest:

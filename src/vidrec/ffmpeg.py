@@ -29,6 +29,12 @@ def find_ffmpeg() -> str:
     return str(FFMPEG_BINARY)
 
 
+def check_ffmpeg() -> None:
+    """Raise `EncoderError` unless FFmpeg is there and is one: what it cannot read is not read by any other then."""
+    if not _run(["-version"]).stdout.startswith("ffmpeg version"):
+        raise EncoderError(f"{find_ffmpeg()} is no FFmpeg that works")
+
+
 def run(args: Sequence[str]) -> tuple[int, str]:
     """Run FFmpeg with `args` to its end; return its exit code and its own words."""
     done = _run(["-nostdin", "-loglevel", "error", *args])
@@ -192,7 +198,7 @@ def contents(path: Path, *, decode: bool) -> Contents:
     """Read a video to its end, decoding each frame or not, and return what is in it.
 
     Raises:
-        EncoderError: FFmpeg cannot be started.
+        EncoderError: FFmpeg cannot be started, or cannot read it.
     """
     how = ["-fps_mode", "passthrough"] if decode else ["-c", "copy"]
     done = _run(["-nostdin", "-loglevel", "error", "-i", f"file:{path}", "-map", "0:v:0", *how, "-f", "framecrc", "-"])
@@ -202,7 +208,9 @@ def contents(path: Path, *, decode: bool) -> Contents:
     packets = [line.split(",") for line in done.stdout.splitlines() if not line.startswith("#")]
     times = [int(packet[2]) * unit for packet in packets]
     seconds = times[-1] + int(packets[-1][3]) * unit - times[0] if packets else Fraction(0)
-    words = done.stderr.strip() or ("" if packets else "it holds no frames")
+    words = done.stderr.strip()
+    if not packets and (done.returncode or not head):
+        raise EncoderError(f"FFmpeg reads nothing of {path}: {words}")
     return Contents(times, int(height), int(width), head.get("codec_id", ""), words, seconds)
 
 

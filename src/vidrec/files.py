@@ -14,6 +14,9 @@ from vidrec.errors import EncoderError, TagError, VidrecWarning
 MARK = ".part-"
 """What the name of an unfinished file holds and that of a finished one does not."""
 
+SHARE = "-share"
+"""What is added to the name of a finished file that one of several loggers gets."""
+
 MAX_NAME_BYTES = 200
 """How long the name of a file or folder may be, in UTF-8; file systems take 255, and some of that is added to it."""
 
@@ -55,7 +58,7 @@ def move(source: Path, target: Path) -> Path:
 
 def share(source: Path) -> Path:
     """Return another name for the finished file `source`, in its folder, so that two loggers can each have it."""
-    other = source.with_stem(f"{source.stem}-share{secrets.token_hex(2)}")
+    other = source.with_stem(f"{source.stem}{SHARE}{secrets.token_hex(2)}")
     try:
         os.link(source, other)
     except OSError:  # a file system without hard links
@@ -82,13 +85,13 @@ def lock(descriptor: int) -> None:
 
 def in_use(path: Path) -> bool:
     """Return whether a process has locked this file."""
-    with path.open("rb") as file:
-        try:
+    try:
+        with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
     return False
 
 

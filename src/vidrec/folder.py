@@ -1,5 +1,6 @@
 """What is in a folder of videos: finished ones, clips that were left behind, and the rows of an index."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ from vidrec.index import NAME, VideoIndex
 
 SUFFIXES = {f".{row.extension}" for row in FORMATS.values()}
 
-_PART = re.compile(
-    r"(?P<stem>.+)\.part-(?P<token>[0-9a-f]{8})(-(?P<number>\d+)(?P<joined>j?))?(?P<suffix>\.\w+)", re.DOTALL
+_KIND = "|".join(suffix[1:] for suffix in sorted(SUFFIXES))
+_CLIP = re.compile(
+    rf"(?P<stem>.+)\.part-(?P<token>[0-9a-f]{{8}})(-(?P<number>\d+)(?P<joined>j?))?\.({_KIND}|log)", re.S
 )
+_SHARE = re.compile(rf"(?P<own>.+\.part-[0-9a-f]{{8}})(-\d+j?)?{files.SHARE}[0-9a-f]{{4}}\.({_KIND})", re.S)
+_COPY = re.compile(rf".+\.({_KIND}|csv)\.part-[0-9a-f]{{8}}", re.S)
 
 
 @dataclass
@@ -25,23 +29,31 @@ class LeftClip:
         stem: the folder and the name, without a step.
         token: what tells it from others of the same name.
         parts: the files with its pictures, in order, by number.
-        sidecar: the file beside it, which may be missing.
     """
 
     stem: Path
     token: str
     parts: list[Path] = field(default_factory=list)
-    sidecar: Path | None = None
+
+    @property
+    def sidecar(self) -> Path:
+        """The file beside it, which may be missing."""
+        return self.stem.with_name(f"{self.stem.name}{files.MARK}{self.token}{sidecar.SUFFIX}")
 
     @property
     def in_use(self) -> bool:
         """Whether it is being recorded."""
-        return self.sidecar is not None and files.in_use(self.sidecar)
+        return files.in_use(self.sidecar)
 
     @property
     def first(self) -> Path:
         """The first of its files."""
-        return (self.parts or [self.sidecar or self.stem])[0]
+        return self.parts[0] if self.parts else self.sidecar
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was finished while one looked."""
+        return not any(path.exists() for path in (*self.parts, self.sidecar))
 
     def whole_parts(self) -> list[Path]:
         """Return the parts that hold each picture once.
@@ -49,68 +61,100 @@ class LeftClip:
         A part that joins those with lower numbers was cut off as long as the first of them is there, and stands for
         them once it is gone; see `vidrec.clip.EncodedClip`.
         """
-        named = [(_PART.fullmatch(path.name), path) for path in self.parts]
-        joined = [path for match, path in named if match and match["joined"]]
-        first, path = named[0]
-        if joined and first and first["number"] and not first["joined"]:  # the first part is gone
-            return self.parts[self.parts.index(joined[0]) :]
-        return [path, *(path for path in self.parts[1:] if path not in joined)]
+        joined = [path for path in self.parts if _joins(path)]
+        begin = 0
+        if joined and _number(self.parts[0]) and not _joins(self.parts[0]):  # the first part is gone
+            begin = self.parts.index(joined[0])
+        first, *others = self.parts[begin:]
+        return [first, *(path for path in others if path not in joined)]
 
 
 def videos(folder: Path) -> list[Path]:
     """Return the finished videos in a folder and those below it."""
-    found = (path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file())
-    return sorted(path for path in found if files.MARK not in path.name)
+    return [path for path in _files(folder) if path.suffix in SUFFIXES and files.MARK not in path.name]
 
 
 def left_clips(folder: Path) -> list[LeftClip]:
     """Return the clips in a folder and those below it that are not finished."""
     found: dict[tuple[Path, str], LeftClip] = {}
-    numbers: dict[Path, int] = {}
-    for path in sorted(folder.rglob(f"*{files.MARK}*")):
-        if (match := _PART.fullmatch(path.name)) is None or not path.is_file():
+    for path in _files(folder):
+        if (match := _CLIP.fullmatch(path.name)) is None:
             continue
         stem = path.with_name(match["stem"])
         clip = found.setdefault((stem, match["token"]), LeftClip(stem, match["token"]))
-        if match["suffix"] == sidecar.SUFFIX:
-            clip.sidecar = path
-        elif match["suffix"] in SUFFIXES:
-            numbers[path] = int(match["number"] or 0)
+        if path != clip.sidecar:
             clip.parts.append(path)
     for clip in found.values():
-        clip.parts.sort(key=numbers.__getitem__)
+        clip.parts.sort(key=_number)
     return list(found.values())
 
 
 def left_copies(folder: Path) -> list[Path]:
-    """Return files that were copied from others when the process ended; the others are there."""
-    found = (path for path in folder.rglob(f"*{files.MARK}*") if path.is_file() and not _PART.fullmatch(path.name))
-    return sorted(path for path in found if not files.in_use(path))
+    """Return files that were copied from others, which are there, when their process ended."""
+    found = _files(folder)
+    copies = [path for path in found if _COPY.fullmatch(path.name) and not files.in_use(path)]
+    for path in found:
+        if (match := _SHARE.fullmatch(path.name)) and not files.in_use(path.with_name(match["own"] + sidecar.SUFFIX)):
+            copies.append(path)
+    return copies
 
 
 def indices(folder: Path) -> Iterator[VideoIndex]:
-    """Yield the indices in a folder and those below it, and that of the folder itself if it lies beside."""
-    for path in sorted(folder.rglob(NAME)):
-        yield VideoIndex(path.parent)
-    if (folder.parent / NAME).exists():
-        yield VideoIndex(folder.parent)
+    """Yield the indices in a folder and those below it, and those above that may be about it."""
+    for path in _files(folder):
+        if path.name == NAME:
+            yield VideoIndex(path.parent)
+    for place in folder.parents:
+        if (place / NAME).exists():
+            yield VideoIndex(place)
+
+
+def rows(folder: Path) -> dict[Path, list[dict[str, str]]]:
+    """Return the rows of all indices of a folder that can be read, by the file that they are about."""
+    found: dict[Path, list[dict[str, str]]] = defaultdict(list)
+    for index in indices(folder):
+        for row in _rows(index):
+            path = index.folder / row["file"]
+            if path.is_relative_to(folder):
+                found[path].append(row)
+    return found
 
 
 def row_of(video: Path) -> dict[str, str] | None:
     """Return the row of a video in the nearest index above it, None if it has none."""
     for place in video.absolute().parents:
-        for row in VideoIndex(place).rows():
-            if place / row.get("file", "") == video.absolute():
+        for row in _rows(VideoIndex(place)):
+            if place / row["file"] == video.absolute():
                 return row
     return None
 
 
-def rows(folder: Path) -> dict[Path, list[dict[str, str]]]:
-    """Return the rows of all indices of a folder, by the file that they are about."""
-    found: dict[Path, list[dict[str, str]]] = defaultdict(list)
-    for index in indices(folder):
-        for row in index.rows():
-            path = index.folder / row.get("file", "")
-            if path.is_relative_to(folder):
-                found[path].append(row)
-    return found
+def _rows(index: VideoIndex) -> list[dict[str, str]]:
+    try:
+        return index.rows()
+    except (OSError, ValueError):
+        return []
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return all files in a folder and those below it, behind links too, each folder once."""
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+    for place, below, names in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            below.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        found += [path for path in map(Path(place).joinpath, names) if path.is_file()]
+    return sorted(found)
+
+
+def _number(part: Path) -> int:
+    match = _CLIP.fullmatch(part.name)
+    return int(match["number"] or 0) if match else 0
+
+
+def _joins(part: Path) -> bool:
+    match = _CLIP.fullmatch(part.name)
+    return bool(match and match["joined"])

@@ -1,5 +1,6 @@
 """The index of a folder of videos, ``videos.csv``: a row for each."""
 
+import contextlib
 import csv
 import fcntl
 import os
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from vidrec.files import MARK
+from vidrec.files import MARK, lock
 
 COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
 """The columns. height and width are those of the file, in pixels; file is relative to the folder of the index."""
@@ -32,12 +33,23 @@ class VideoIndex:
         self.path = folder / NAME
 
     def rows(self) -> list[dict[str, str]]:
-        """Return the rows, by column; none if there is no index."""
-        if not self.path.exists():
+        """Return the rows, by column; none if there is no index.
+
+        Raises:
+            ValueError: it is no index, or damaged.
+        """
+        try:
+            with self.path.open(newline="", encoding="utf-8", errors="replace") as index:
+                with contextlib.suppress(OSError):
+                    fcntl.flock(index, fcntl.LOCK_SH)
+                rows = list(csv.DictReader(index, restkey="", restval=""))
+        except FileNotFoundError:
             return []
-        with self._locked() as index:
-            index.seek(0)
-            return list(csv.DictReader(index, restval=""))
+        except csv.Error as error:
+            raise ValueError(f"{self.path} cannot be read: {error}") from error
+        if rows and not {"tag", "step", "file"} <= rows[0].keys():
+            raise ValueError(f"{self.path} cannot be read: it has no columns tag, step and file")
+        return [{column: value for column, value in row.items() if column} for row in rows]
 
     def add(self, **row: Any) -> None:
         """Append a row; its keywords are columns, and those that are left out are empty."""
@@ -53,9 +65,11 @@ class VideoIndex:
             index.seek(0)
             rows = [row for row in csv.reader(index) if row[2:3] != [file]]
             new = self.path.with_name(f"{NAME}{MARK}{secrets.token_hex(4)}")
-            with new.open("w", newline="") as copy:
+            with new.open("w", newline="", encoding="utf-8") as copy:
+                lock(copy.fileno())
                 csv.writer(copy, lineterminator="\n").writerows(rows)
-            new.replace(self.path)
+                copy.flush()
+                new.replace(self.path)
 
     @contextmanager
     def _locked(self) -> Iterator[TextIO]:

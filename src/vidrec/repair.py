@@ -1,14 +1,16 @@
 """Clips that were left behind by a crash, made ordinary videos: what `vidrec repair` does.
 
 Nothing is encoded again, but where a GIF or animated PNG has several parts, which loses nothing. A clip's files are
-deleted when its video is whole, before it gets its name: whatever ends the repair, the next one goes on with it.
+deleted when its video is whole, before it gets its name, and the file beside it when the video has its row: whatever
+ends the repair, the next one goes on with it.
 """
 
+import os
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,19 @@ from typing import Any
 from vidrec import files, sidecar
 from vidrec import folder as folders
 from vidrec.encoding import FORMATS, Encoding
-from vidrec.errors import EncoderError, VidrecError
-from vidrec.ffmpeg import contents, cut, encode_again, join
+from vidrec.errors import EncoderError
+from vidrec.ffmpeg import check_ffmpeg, contents, cut, encode_again, join
 from vidrec.folder import LeftClip
 from vidrec.index import VideoIndex
 from vidrec.torch_file import HEAD_BYTES, complete
 
 CHUNK_BYTES = 2**20
+
+UNREADABLE = ".unreadable"
+"""What is added to the name of a file that should hold pictures, and in which FFmpeg finds none."""
+
+Watch = Callable[[list[LeftClip]], Iterable[LeftClip]]
+"""Yields what it is given, and may show how far that has come."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Repaired:
         clip: its file, or the first of them.
         video: the video that it is now, or would be; None if there is none.
         frames: how many it has.
-        outcome: in words: "repaired", "deleted: ...", "being recorded", "failed: ...".
+        outcome: in words: "repaired", "deleted: ...", "set aside: ...", "being recorded", "failed: ...".
     """
 
     clip: Path
@@ -46,10 +54,6 @@ class Repaired:
         return self.outcome.startswith("failed")
 
 
-Watch = Callable[[list[LeftClip]], Iterable[LeftClip]]
-"""Yields what it is given, and may show how far that has come."""
-
-
 def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Iterator[Repaired]:
     """Make videos of the unfinished clips in a folder and those below it; yield what became of each.
 
@@ -60,132 +64,228 @@ def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Itera
         dry_run: change nothing, and yield what would be.
         watch: is given all clips, and yields them.
     """
+    taken: set[Path] = set()
     for clip in watch(folders.left_clips(folder)):
+        first = clip.first
         if clip.in_use:
-            yield Repaired(clip.first, None, 0, "being recorded")
-            continue
-        try:
-            yield _repair(clip, dry_run)
-        except (VidrecError, OSError, ValueError) as error:
-            yield Repaired(clip.first, None, 0, f"failed: {error}")
+            yield Repaired(first, None, 0, "being recorded")
+        elif not clip.gone:
+            try:
+                yield _Repair(clip, dry_run, taken).run()
+            except Exception as error:  # of this one; the others have their turn
+                yield Repaired(first, None, 0, f"failed: {error}")
     for copy in folders.left_copies(folder):
         if not dry_run:
-            copy.unlink()
-        yield Repaired(copy, None, 0, "deleted: a copy that was cut off")
+            copy.unlink(missing_ok=True)
+        yield Repaired(copy, None, 0, f"{_deleted(dry_run)}: a copy that was cut off")
 
 
-def _repair(clip: LeftClip, dry_run: bool) -> Repaired:
-    first = clip.first
-    about = {} if clip.sidecar is None else sidecar.read(clip.sidecar)
-    parts = clip.whole_parts() if clip.parts else []
-    counts = [_count(part, about) for part in parts]
-    parts = [part for part, count in zip(parts, counts, strict=True) if count]
-    frames = sum(counts)
-    if not frames:
-        if not dry_run:
-            _delete(clip, None)
-        return Repaired(first, None, 0, "deleted: it holds no whole picture")
-    index = None
-    if about.get("index") is not None:
-        index = VideoIndex((clip.stem.parent / about["index"]).resolve())
-    target = _target(clip, parts[0].suffix, index)
-    if dry_run:
-        return Repaired(first, target, frames, "to be repaired")
-    whole = _whole(clip, parts, frames, about)
-    _delete(clip, whole)
-    video = files.move(whole, target)
-    if index is not None:
-        found = _row(video, frames, about)
-        tag = str(clip.stem.relative_to(index.folder / "videos"))
-        step = video.stem.rpartition("_")[2]
-        index.add(tag=tag, step=step, file=str(video.relative_to(index.folder)), **found)
-    if clip.sidecar is not None:
-        clip.sidecar.unlink()
-    return Repaired(first, video, frames, "repaired")
+@dataclass
+class _Repair:
+    """The repair of one clip.
+
+    Attributes:
+        clip: what is left of it.
+        dry_run: whether to change nothing.
+        taken: the names that others will get.
+        about: what the file beside it says.
+        unreadable: files of which FFmpeg reads nothing; they stay, under names that nobody looks for.
+    """
+
+    clip: LeftClip
+    dry_run: bool
+    taken: set[Path]
+    about: dict[str, Any] = field(init=False)
+    unreadable: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.about = sidecar.read(self.clip.sidecar)
+
+    def run(self) -> Repaired:
+        clip = self.clip
+        first = clip.first
+        published = [path for path in clip.parts if any(path.samefile(video) for video in self._videos())]
+        if published:  # its name was given, and this one not yet taken away
+            parts = []
+        else:
+            parts = [
+                (path, count) for path in (clip.whole_parts() if clip.parts else []) if (count := self._count(path))
+            ]
+        frames = sum(count for _, count in parts)
+        if not frames:
+            return self._finish_row(first)
+        target = self._target(parts[0][0].suffix)
+        if self.dry_run:
+            return Repaired(first, target, frames, "to be repaired")
+        whole, frames = self._whole(parts)
+        for part in clip.parts:  # the first one first
+            if part != whole:
+                self._drop(part)
+        video = files.move(whole, target)
+        self._add_row(video, frames)
+        clip.sidecar.unlink(missing_ok=True)
+        return Repaired(first, video, frames, "repaired")
+
+    def _finish_row(self, first: Path) -> Repaired:
+        """Finish a clip without pictures: give its row to a video that was named and has none, and delete the rest."""
+        index = self._index
+        named = set() if index is None else {index.folder / row["file"] for row in index.rows()}
+        left = [video for video in self._videos() if video not in named] if index is not None else []
+        video, frames = (left[0], self._count(left[0])) if len(left) == 1 else (None, 0)
+        if not self.dry_run:
+            if video is not None:
+                self._add_row(video, frames)
+            for path in (*self.clip.parts, self.clip.sidecar):
+                self._drop(path)
+        if video is not None:
+            return Repaired(first, video, frames, "to be repaired" if self.dry_run else "repaired")
+        if self.unreadable:
+            return Repaired(first, None, 0, f"{'to be ' * self.dry_run}set aside: FFmpeg reads nothing of it")
+        return Repaired(first, None, 0, f"{_deleted(self.dry_run)}: it holds no whole picture")
+
+    def _drop(self, path: Path) -> None:
+        if path in self.unreadable:
+            path.rename(f"{path}{UNREADABLE}")
+        else:
+            path.unlink(missing_ok=True)
+
+    @property
+    def _index(self) -> VideoIndex | None:
+        if (place := self.about.get("index")) is None:
+            return None
+        # not resolved: the folder of the videos may be a link
+        return VideoIndex(Path(os.path.normpath(self.clip.stem.parent / str(place))))
+
+    def _videos(self) -> list[Path]:
+        """Return the finished videos of this clip's name."""
+        name = re.compile(rf"{re.escape(self.clip.stem.name)}_.*", re.DOTALL)
+        found = (path for path in self.clip.stem.parent.iterdir() if path.suffix in folders.SUFFIXES)
+        return sorted(path for path in found if files.MARK not in path.name and name.fullmatch(path.stem))
+
+    def _target(self, suffix: str) -> Path:
+        """Return the name with the step after the last one of this tag."""
+        stem = self.clip.stem
+        found = [*self._videos(), *self.taken]
+        steps = [
+            match[1] for path in found if (match := re.fullmatch(rf"{re.escape(stem.name)}_(\d+)(_\d+)?", path.stem))
+        ]
+        if (index := self._index) is not None:
+            tag = self._tag(index, stem)
+            steps += [row["step"] for row in index.rows() if row["tag"] == tag]
+        step = max((int(step) for step in steps if step.isdecimal()), default=-1) + 1
+        target = stem.with_name(f"{stem.name}_{step}{suffix}")
+        self.taken.add(target)
+        return target
+
+    @staticmethod
+    def _tag(index: VideoIndex, name: Path) -> str:
+        return str(name.relative_to(index.folder / "videos"))
+
+    def _add_row(self, video: Path, frames: int) -> None:
+        if (index := self._index) is None:
+            return
+        name, _, step = str(video.with_suffix("")).rpartition("_")
+        fps = float(Fraction(self.about["fps"]))
+        row = {column: self.about.get(column) for column in ("height", "width", "codec", "lane", "episode")}
+        row |= {"frames": frames, "fps": fps, "seconds": frames / fps, "ended": "unfinished"}
+        file = str(video.relative_to(index.folder))
+        index.add(tag=self._tag(index, Path(name)), step=step, file=file, **row)
+
+    def _count(self, part: Path) -> int:
+        """Return how many pictures a file has, the last of which may be damaged."""
+        if not part.stat().st_size:
+            return 0
+        if FORMATS[part.suffix[1:]].encoded:
+            part.open("rb").close()  # or else it is not the fault of what is in it
+            check_ffmpeg()
+            try:
+                return contents(part, decode=True).frames
+            except EncoderError:
+                self.unreadable.append(part)
+                return 0
+        if part.suffix == ".pt" and (size := _tensor_bytes(part)):
+            return size // self._picture_bytes(part)
+        return max(0, part.stat().st_size - _head(part)) // self._picture_bytes(part)
+
+    def _picture_bytes(self, part: Path) -> int:
+        try:
+            return 3 * int(self.about["height"]) * int(self.about["width"])
+        except (KeyError, TypeError, ValueError):
+            problem = f"{part} does not say how large its pictures are, and {self.clip.sidecar} does not either"
+            raise EncoderError(problem) from None
+
+    def _whole(self, parts: list[tuple[Path, int]]) -> tuple[Path, int]:
+        """Return an ordinary file with all pictures of the parts, which stay, and how many."""
+        first, frames = parts[0]
+        suffix = first.suffix
+        if not FORMATS[suffix[1:]].encoded:
+            self._complete(first, frames)
+            return first, frames
+        encoding = Encoding.of(suffix[1:], fps=self.about.get("fps", 30))
+        before = len(self.clip.parts)
+        try:
+            made = [self._new(suffix) for _ in parts]
+            for (part, frames), target in zip(parts, made, strict=True):
+                _cut(part, target, frames, encoding)
+            if len(made) == 1:
+                return made[0], contents(made[0], decode=True).frames
+            whole = self._new(suffix)
+            if encoding.format.joinable:
+                frames = join(made, whole, encoding.muxer_args)
+            else:
+                frames = encode_again(made, whole, encoding.fps, encoding.again, encoding.encoder_args())
+        except BaseException:
+            for path in self.clip.parts[before:]:
+                path.unlink(missing_ok=True)
+            raise
+        for path in made:
+            path.unlink()
+        return whole, frames
+
+    def _new(self, suffix: str) -> Path:
+        """Return the name of another part, which joins those before it."""
+        numbers = [int(number) for path in self.clip.parts for number in re.findall(r"-(\d+)j?\.\w+$", path.name)]
+        name = f"{self.clip.stem.name}{files.MARK}{self.clip.token}-{max(numbers, default=0) + 1}j{suffix}"
+        self.clip.parts.append(self.clip.stem.with_name(name))
+        return self.clip.parts[-1]
+
+    def _complete(self, part: Path, frames: int) -> None:
+        """Cut a tensor on disk after its last whole picture, and write what stands around it."""
+        with part.open("r+b") as file:
+            file.truncate(_head(part) + frames * self._picture_bytes(part))
+            if part.suffix == ".pt":
+                crc = 0
+                file.seek(HEAD_BYTES)
+                while chunk := file.read(CHUNK_BYTES):
+                    crc = zlib.crc32(chunk, crc)
+                complete(file, (1, frames, 3, int(self.about["height"]), int(self.about["width"])), crc)
 
 
-def _count(part: Path, about: dict[str, Any]) -> int:
-    """Return how many whole pictures a file has."""
-    if FORMATS[part.suffix[1:]].encoded:
-        return contents(part, decode=True).frames
-    picture = _picture_bytes(part, about)
-    if part.suffix == ".pt" and zipfile.is_zipfile(part):
-        with zipfile.ZipFile(part) as archive:
-            return max(entry.file_size for entry in archive.infolist()) // picture
-    return max(0, part.stat().st_size - _head(part)) // picture
+def _cut(part: Path, target: Path, frames: int, encoding: Encoding) -> None:
+    """Write the pictures of a part into an ordinary file, without the last one if that is damaged."""
+    for count in (frames, frames - 1):
+        target.unlink(missing_ok=True)
+        cut(part, target, count, encoding.muxer_args)
+        if not count or not target.exists():
+            continue
+        found = contents(target, decode=True)
+        if not found.words and found.frames == count:
+            return
+    raise EncoderError(f"the {frames} frames of {part} could not be saved")
+
+
+def _deleted(dry_run: bool) -> str:
+    return "to be deleted" if dry_run else "deleted"
 
 
 def _head(part: Path) -> int:
     return HEAD_BYTES if part.suffix == ".pt" else 0
 
 
-def _picture_bytes(part: Path, about: dict[str, Any]) -> int:
+def _tensor_bytes(part: Path) -> int:
+    """Return how large the tensor in a file of ``torch.save`` is; 0 if it is not finished."""
     try:
-        return 3 * int(about["height"]) * int(about["width"])
-    except (KeyError, TypeError, ValueError):
-        raise EncoderError(f"{part} does not say how large its pictures are, and nothing beside it does") from None
-
-
-def _target(clip: LeftClip, suffix: str, index: VideoIndex | None) -> Path:
-    """Return the name with the step after the last one of this tag."""
-    name = re.compile(rf"{re.escape(clip.stem.name)}_(\d+)(_\d+)?")
-    taken = [int(match[1]) for path in clip.stem.parent.iterdir() if (match := name.fullmatch(path.stem))]
-    if index is not None:
-        tag = str(clip.stem.relative_to(index.folder / "videos"))
-        taken += [int(row["step"]) for row in index.rows() if row["tag"] == tag and row["step"].isdecimal()]
-    return clip.stem.with_name(f"{clip.stem.name}_{max(taken, default=-1) + 1}{suffix}")
-
-
-def _whole(clip: LeftClip, parts: list[Path], frames: int, about: dict[str, Any]) -> Path:
-    """Return a file with all pictures of the parts, ordinary and whole; the parts stay."""
-    suffix = parts[0].suffix
-    if not FORMATS[suffix[1:]].encoded:
-        _complete(parts[0], frames, about)
-        return parts[0]
-    numbers = [int(number) for path in clip.parts for number in re.findall(r"-(\d+)j?\.\w+$", path.name)]
-    name = f"{clip.stem.name}{files.MARK}{clip.token}-{max(numbers, default=0) + 1}j{suffix}"
-    whole = clip.stem.with_name(name)
-    encoding = Encoding.of(suffix[1:], fps=about.get("fps", 30))
-    try:
-        if len(parts) == 1:
-            cut(parts[0], whole, frames, encoding.muxer_args)
-        elif encoding.format.joinable:
-            join(parts, whole, encoding.muxer_args)
-        else:
-            encode_again(parts, whole, encoding.fps, encoding.again, encoding.encoder_args())
-        found = contents(whole, decode=True)
-        if found.words or found.frames != frames:
-            raise EncoderError(f"{found.frames} of {frames} frames could be saved from {parts}: {found.words}")
-    except BaseException:
-        whole.unlink(missing_ok=True)
-        raise
-    return whole
-
-
-def _complete(part: Path, frames: int, about: dict[str, Any]) -> None:
-    """Cut a tensor on disk after its last whole picture, and write what stands around it."""
-    end = _head(part) + frames * _picture_bytes(part, about)
-    with part.open("r+b") as file:
-        file.truncate(end)
-        if part.suffix == ".pt":
-            crc = 0
-            file.seek(HEAD_BYTES)
-            while chunk := file.read(CHUNK_BYTES):
-                crc = zlib.crc32(chunk, crc)
-            complete(file, (1, frames, 3, int(about["height"]), int(about["width"])), crc)
-
-
-def _row(video: Path, frames: int, about: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns of the index that say what is in the video."""
-    fps = float(Fraction(about["fps"]))
-    row = {name: about.get(name) for name in ("height", "width", "codec", "lane", "episode")}
-    return row | {"frames": frames, "fps": fps, "seconds": frames / fps, "ended": "unfinished"}
-
-
-def _delete(clip: LeftClip, whole: Path | None) -> None:
-    """Delete the parts of a clip but one, the first one first; and the file beside it if there is no video."""
-    for part in clip.parts:
-        if part != whole:
-            part.unlink(missing_ok=True)
-    if whole is None and clip.sidecar is not None:
-        clip.sidecar.unlink(missing_ok=True)
+        with zipfile.ZipFile(part) as archive:
+            return 0 if archive.testzip() else max(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return 0

@@ -35,20 +35,29 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
         folder: where to look.
         watch: is given all videos, and yields them.
     """
-    rows = folders.rows(folder)
-    indexed = [index.folder for index in folders.indices(folder)]
-    for path in watch(folders.videos(folder)):
-        own = rows.pop(path, [])
-        if not own and any(path.is_relative_to(place) for place in indexed):
-            yield Problem(path, "has no row in videos.csv")
+    rows, indexed = folders.rows(folder), []
+    for index in folders.indices(folder):
+        indexed.append(index.folder)
+        try:
+            index.rows()
+        except (OSError, ValueError) as error:
+            yield Problem(index.path, f"cannot be read: {error}")
+    paths = folders.videos(folder)
+    for path in watch(paths):
+        own = rows.get(path, [])
         if len(own) > 1:
             yield Problem(path, f"has {len(own)} rows in videos.csv")
         for problem in problems(path, own[0] if own else None):
             yield Problem(path, problem)
+    rows = folders.rows(folder)  # those of now: a training may go on
+    for path in paths:
+        if path not in rows and path.exists() and any(path.is_relative_to(place) for place in indexed):
+            yield Problem(path, "has no row in videos.csv")
     for path in rows:
-        yield Problem(path, "is not there, and has a row in videos.csv")
+        if not path.exists():
+            yield Problem(path, "is not there, and has a row in videos.csv")
     for clip in folders.left_clips(folder):
-        if not clip.in_use:
+        if not clip.in_use and not clip.gone:
             yield Problem(clip.first, "is an unfinished clip; `vidrec repair` makes a video of it")
     for path in folders.left_copies(folder):
         yield Problem(path, "is a copy that was cut off; `vidrec repair` deletes it")
@@ -86,7 +95,7 @@ def info(path: Path, row: dict[str, str] | None = None, *, decode: bool = False)
     if FORMATS[path.suffix[1:]].encoded:
         found = contents(path, decode=decode)
         if not found.frames:
-            raise ValueError(found.words)
+            raise ValueError("it holds no frames")
         about |= {"frames": found.frames, "height": found.height, "width": found.width, "fps": round(found.fps, 3)}
         about |= {"codec": found.codec, "seconds": round(float(found.seconds), 3)}
         about |= {"words": found.words, "times": found.times}
@@ -106,7 +115,12 @@ def _tensor(path: Path, row: dict[str, str] | None) -> dict[str, Any]:
     about: dict[str, Any] = {"codec": "none", "words": words, "times": []}
     if row is None:
         return about
-    height, width = int(row["height"]), int(row["width"])
+    try:
+        height, width = int(row["height"]), int(row["width"])
+    except (KeyError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise ValueError("videos.csv does not say how large its pictures are")
     frames, rest = divmod(size, height * width * PIXEL_BYTES)
     if rest:
         about["words"] = words or f"{rest} bytes are no whole picture"
