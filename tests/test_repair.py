@@ -141,9 +141,19 @@ def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_pat
         encoding = Encoding.of(video_format, fps=60)
         height, width = encoding.file_size(SIZE)
         assert of[video_format] == {
-            **{"tag": video_format, "step": "0", "file": f"videos/{path.name}", "frames": str(len(numbers))},
-            **{"fps": "60.0", "height": str(height), "width": str(width), "codec": encoding.codec},
-            **{"seconds": str(len(numbers) / 60), "lane": "", "episode": "", "return": "", "length": ""},
+            "tag": video_format,
+            "step": "0",
+            "file": f"videos/{path.name}",
+            "frames": str(len(numbers)),
+            "fps": "60.0",
+            "height": str(height),
+            "width": str(width),
+            "codec": encoding.codec,
+            "seconds": str(len(numbers) / 60),
+            "lane": "",
+            "episode": "",
+            "return": "",
+            "length": "",
             "ended": "unfinished",
         }
 
@@ -557,7 +567,9 @@ CHILD = {
 @pytest.mark.parametrize("video_format", ["mp4", "memmap"])
 @pytest.mark.parametrize("how", CHILD)
 def test_a_child_that_outlives_the_training_does_not_keep_its_clip(how, video_format, tmp_path):
-    with started(RECORDS + CHILD[how] + "    print(child, flush=True)\n" + WAITS, video_format, cwd=tmp_path) as training:
+    with started(
+        RECORDS + CHILD[how] + "    print(child, flush=True)\n" + WAITS, video_format, cwd=tmp_path
+    ) as training:
         child = int(training.stdout.readline())
         try:
             training.stdout.readline()
@@ -649,7 +661,8 @@ def test_a_sidecar_that_is_missing_or_torn(video_format, about):
 
 
 @pytest.mark.parametrize(
-    "about", [{"index": 5}, {"index": "nowhere"}, {"index": ".."}, {"fps": "x"}, {"fps": None}, {"height": 0, "width": 0}]
+    "about",
+    [{"index": 5}, {"index": "nowhere"}, {"index": ".."}, {"fps": "x"}, {"fps": None}, {"height": 0, "width": 0}],
 )
 @pytest.mark.parametrize("video_format", ["mp4", "pt"])
 def test_a_sidecar_that_somebody_has_written_is_no_exception_and_costs_nothing(video_format, about):
