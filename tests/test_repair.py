@@ -195,7 +195,8 @@ def test_a_tag_may_be_anything_that_a_logger_takes(tag):
     assert [(row["tag"], row["file"]) for row in rows()] == [(tag, f"videos/{tag}_0.mp4")]
 
 
-def test_steps_go_on_after_those_in_the_index_and_in_the_folder_clip_after_clip():
+@pytest.mark.parametrize(("in_index", "in_folder", "first"), [(50, 60, 61), (70, 60, 71)])
+def test_steps_go_on_after_those_in_the_index_and_in_the_folder_clip_after_clip(in_index, in_folder, first):
     logger = CSVLogger("run", ".")
     for step in (3, 41, 7):
         recorder = VideoRecorder(logger, "game", skip=1)
@@ -204,16 +205,16 @@ def test_steps_go_on_after_those_in_the_index_and_in_the_folder_clip_after_clip(
     Path("run/videos/game_41.mp4").unlink()  # the user may
     index = VideoIndex(RUN.absolute())
     index.remove("videos/game_41.mp4")
-    index.add(tag="game", step=50, file="videos/moved/away.mp4")
+    index.add(tag="game", step=in_index, file="videos/moved/away.mp4")
     index.add(tag="game", step="best", file="videos/moved/best.mp4")
     index.add(tag="other", step=99, file="videos/moved/other.mp4")
-    clips = [leave(numbers=range(start, start + 5)) for start in (0, 5, 10)]
-    Path("run/videos/game_60_1.gif").touch()
+    for start in (0, 5, 10):
+        leave(numbers=range(start, start + 5))
+    Path(f"run/videos/game_{in_folder}_1.gif").touch()
     done = list(repair(RUN.absolute()))
-    assert sorted(one.video.name for one in done) == ["game_61.mp4", "game_62.mp4", "game_63.mp4"]
+    assert sorted(one.video.name for one in done) == [f"game_{first + i}.mp4" for i in range(3)]
     assert sorted(shown(one.video)[0] for one in done) == [0, 5, 10]
-    assert len(clips) == 3
-    assert [row["step"] for row in rows()[-3:]] == ["61", "62", "63"]
+    assert [row["step"] for row in rows()[-3:]] == [str(first + i) for i in range(3)]
 
 
 def test_a_dry_run_tells_what_will_be_and_changes_nothing():
