@@ -1,0 +1,767 @@
+"""What `vidrec repair` makes of clips that a crash left behind, at whatever moment it came."""
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import time
+import zlib
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from conftest import ENCODED, missing
+from pictures import decode, numbered, numbers_in, read_number
+from processes import children, encoders, started, wait_for_encoders, within
+from test_clip import boxes
+from test_faults import FOREVER, VICTIM, dots
+
+from vidrec import CSVLogger, TeeLogger, VideoRecorder, ffmpeg, files
+from vidrec import folder as folders
+from vidrec.clip import open_clip
+from vidrec.encoding import Encoding
+from vidrec.index import VideoIndex
+from vidrec.repair import repair
+from vidrec.verify import verify
+
+RAW = ["pt", "memmap"]
+ALL = [*ENCODED, *RAW]
+CUTS = int(os.environ.get("VIDREC_CUTS", 6))
+SIZE = (48, 64)
+RUN = Path("run")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_hangs():
+    with within(120):
+        yield
+
+
+def opened(video_format="mp4", tag="game", run=RUN, indexed=True):
+    """Return a clip as a CSV logger opens it, or as one without an index does."""
+    run = run.absolute()
+    return open_clip(run / "videos" / tag, Encoding.of(video_format), run if indexed else None)
+
+
+def write(clip, numbers, size=SIZE):
+    for number in numbers:
+        clip.write(numbered(number, size)[None])
+
+
+def leave(video_format="mp4", tag="game", numbers=range(20), size=SIZE, **where):
+    """Leave a clip as a training does that is killed, once its FFmpeg has finished the file; return that."""
+    clip = opened(video_format, tag, **where)
+    write(clip, numbers, size)
+    video = clip.finish()
+    clip.leave()
+    return video.path
+
+
+def rows(run=RUN):
+    if not (run / "videos.csv").exists():
+        return []
+    with (run / "videos.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def tree(folder="."):
+    """Return the bytes of each file."""
+    return {path: path.read_bytes() for path in sorted(Path(folder).rglob("*")) if path.is_file()}
+
+
+def part_files(folder="."):
+    return sorted(Path(folder).absolute().rglob("*.part-*"))
+
+
+def pictures(path, size=SIZE):
+    """Return the pictures of a finished video, which may be larger than `size`, that of a memmap."""
+    if path.suffix == ".memmap":
+        return np.fromfile(path, np.uint8).reshape(-1, 3, *size).transpose(0, 2, 3, 1)
+    return decode(path)
+
+
+def shown(path, size=SIZE):
+    return [read_number(picture) for picture in pictures(path, size)]
+
+
+def repaired(folder=RUN):
+    """Repair a folder in which that must be possible, and return the videos it made."""
+    folder = folder.absolute()
+    done = list(repair(folder))
+    assert [one.outcome for one in done if one.outcome != "repaired" and not one.outcome.startswith("deleted")] == []
+    assert part_files(folder) == []
+    assert list(verify(folder)) == []
+    before = tree(folder)
+    assert list(repair(folder)) == []
+    assert tree(folder) == before
+    return [one.video for one in done if one.video]
+
+
+def duration(path):
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", str(path)]
+    return re.search(r"Duration: (\S+),", subprocess.run(command, capture_output=True, text=True).stderr)[1]
+
+
+def is_ordinary(path):
+    """Return whether a file says all that one says whose training ended by itself."""
+    kinds = [kind for kind, _ in boxes(path.read_bytes())] if path.suffix == ".mp4" else ["moov"]
+    timed = path.suffix not in (".mp4", ".webm", ".mkv", ".gif") or duration(path) != "N/A"
+    return kinds.count("moov") == 1 and "moof" not in kinds and timed
+
+
+# the training is killed
+
+
+@pytest.mark.parametrize("who", ["the training", "the training and its encoders"])
+def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_path):
+    with started(VICTIM + FOREVER, 1 / 60, 60, "numbers", *ALL, cwd=tmp_path) as victim:
+        returned = dots(victim, 200)
+        os.kill(victim.pid, signal.SIGSTOP)
+        for pid in (*(children(victim.pid) if who != "the training" else ()), victim.pid):
+            os.kill(pid, signal.SIGKILL)
+        returned += len(victim.stdout.read())
+    wait_for_encoders(tmp_path)
+    run = tmp_path / "csv_logs/run"
+    paths = {path.suffix[1:]: path for path in repaired(run)}
+    assert sorted(paths) == sorted(ALL)
+    assert sorted(path.name for path in paths.values()) == sorted(f"{name}_0.{name}" for name in ALL)
+    of = {row["tag"]: row for row in rows(run)}
+    for video_format, path in paths.items():
+        numbers = shown(path)
+        lost = 0 if video_format in RAW or who == "the training" else 120
+        assert numbers == list(range(len(numbers))), video_format
+        assert returned - lost <= len(numbers) <= returned + 1, video_format
+        assert is_ordinary(path), video_format
+        encoding = Encoding.of(video_format, fps=60)
+        height, width = encoding.file_size(SIZE)
+        assert of[video_format] == {
+            "tag": video_format,
+            "step": "0",
+            "file": f"videos/{path.name}",
+            "frames": str(len(numbers)),
+            "fps": "60.0",
+            "height": str(height),
+            "width": str(width),
+            "codec": encoding.codec,
+            "seconds": str(len(numbers) / 60),
+            "lane": "",
+            "episode": "",
+            "return": "",
+            "length": "",
+            "ended": "unfinished",
+        }
+
+
+OF_LANES = """
+    import os, signal
+    from torchrl.envs import TransformedEnv
+    from vidrec import CSVLogger, VideoRecorder
+    from worlds import LanesEnv
+
+    recorder = VideoRecorder(CSVLogger("run"), "game", make_grid=False, dump_on_done=True)
+    TransformedEnv(LanesEnv([[4], [7]]), recorder).rollout(10, break_when_any_done=False)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_row_tells_the_lane_and_the_episode_that_the_clip_shows(tmp_path):
+    with started(OF_LANES, cwd=tmp_path) as victim:
+        assert victim.wait(60) == -signal.SIGKILL, victim.stderr.read().decode()
+    wait_for_encoders(tmp_path)
+    run = tmp_path / "csv_logs/run"
+    before = rows(run)
+    assert repaired(run)
+    mine = {(row["lane"], row["episode"]): row for row in rows(run)[len(before) :]}
+    ended = {(row["lane"], row["episode"]) for row in before}
+    assert sorted(mine) == [("0", "2"), ("1", "1")]
+    assert not set(mine) & ended
+    for (lane, episode), row in mine.items():
+        assert row["ended"] == "unfinished"
+        assert row["return"] == row["length"] == ""
+        for number in numbers_in(run / row["file"]):
+            assert (number >> 9, number >> 5 & 15) == (int(lane), int(episode))
+
+
+@pytest.mark.parametrize("tag", ["eval/deep/game", "spiel ö 游戏", "a b 'c' %d [x] #", "game_3", "-n", "x" * 200])
+def test_a_tag_may_be_anything_that_a_logger_takes(tag):
+    path = leave(tag=tag)
+    assert repaired() == [path.with_name(f"{Path(tag).name}_0.mp4")]
+    assert [(row["tag"], row["file"]) for row in rows()] == [(tag, f"videos/{tag}_0.mp4")]
+
+
+@pytest.mark.parametrize(("in_index", "in_folder", "first"), [(50, 60, 61), (70, 60, 71)])
+def test_steps_go_on_after_those_in_the_index_and_in_the_folder_clip_after_clip(in_index, in_folder, first):
+    logger = CSVLogger("run", ".")
+    for step in (3, 41, 7):
+        recorder = VideoRecorder(logger, "game", skip=1)
+        recorder._apply_transform(numbered(step))
+        recorder.dump(step=step)
+    Path("run/videos/game_41.mp4").unlink()  # the user may
+    index = VideoIndex(RUN.absolute())
+    index.remove("videos/game_41.mp4")
+    index.add(tag="game", step=in_index, file="videos/moved/away.mp4")
+    index.add(tag="game", step="best", file="videos/moved/best.mp4")
+    index.add(tag="other", step=99, file="videos/moved/other.mp4")
+    for start in (0, 5, 10):
+        leave(numbers=range(start, start + 5))
+    Path(f"run/videos/game_{in_folder}_1.gif").touch()
+    done = list(repair(RUN.absolute()))
+    assert sorted(one.video.name for one in done) == [f"game_{first + i}.mp4" for i in range(3)]
+    assert sorted(shown(one.video)[0] for one in done) == [0, 5, 10]
+    assert [row["step"] for row in rows()[-3:]] == [str(first + i) for i in range(3)]
+
+
+def test_a_dry_run_tells_what_will_be_and_changes_nothing():
+    for numbers in (range(5), range(5, 12)):
+        leave(numbers=numbers)
+    leave("pt", "tensor")
+    torn = leave("gif", "torn")
+    torn.write_bytes(b"")
+    RUN.joinpath("videos.csv.part-0123abcd").write_text("tag")
+    before = tree()
+    said = list(repair(RUN.absolute(), dry_run=True))
+    assert tree() == before
+    done = list(repair(RUN.absolute()))
+    assert [(one.clip, one.video, one.frames) for one in said] == [(one.clip, one.video, one.frames) for one in done]
+    assert {one.outcome for one in said if one.video} == {"to be repaired"}
+
+
+# files that end anywhere
+
+
+def half_written(video_format, folder):
+    """Return a file as it is while it grows, 150 pictures in, and its sidecar."""
+    clip = opened(video_format, run=folder)
+    write(clip, range(150))
+    [path] = [path for path in part_files(folder) if path.suffix != ".log"]
+    size, since = -1, time.monotonic()
+    while time.monotonic() - since < 0.5:
+        if path.stat().st_size != size:
+            size, since = path.stat().st_size, time.monotonic()
+    data, about = path.read_bytes(), path.with_suffix(".log").read_bytes()
+    clip.finish()
+    return path, data, about, path.read_bytes()
+
+
+@pytest.mark.parametrize("video_format", ALL)
+@pytest.mark.parametrize("state", ["growing", "finished"])
+def test_a_file_that_ends_anywhere_gives_its_whole_pictures_and_no_other(video_format, state):
+    path, growing, about, finished = half_written(video_format, RUN)
+    data = {"growing": growing, "finished": finished}[state]
+    before = tree()
+    chance = random.Random(zlib.crc32(f"{video_format} {state}".encode()))
+    counts = []
+    cuts = sorted({0, len(data) - 1, len(data), *(chance.randrange(len(data)) for _ in range(CUTS))})
+    for cut in cuts:
+        path.write_bytes(data[:cut])
+        path.with_suffix(".log").write_bytes(about)
+        videos = repaired()
+        for video in videos:
+            found = pictures(video)
+            assert [read_number(picture) for picture in found] == list(range(len(found))), cut
+            assert is_ordinary(video)
+            if video_format in ("mkv", "apng", *RAW):
+                assert np.array_equal(found[-1], numbered(len(found) - 1)), cut
+            if video_format == "pt":
+                assert torch.load(video).shape == (1, len(found), 3, *SIZE)
+        counts.append(len(found) if videos else 0)
+        for new in set(tree()) - set(before):
+            new.unlink()
+    assert counts == sorted(counts)
+    assert counts[0] == 0
+    if state == "finished" or video_format in RAW:
+        assert counts[-1] == 150
+    else:
+        assert counts[-1] >= 60
+    if video_format in RAW:
+        head = 64 if video_format == "pt" else 0
+        assert counts == [min(150, max(0, cut - head) // (3 * SIZE[0] * SIZE[1])) for cut in cuts]
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "gif", "mkv"])
+def test_garbage_in_the_middle_is_no_exception_and_no_damaged_video(video_format):
+    path = leave(video_format, numbers=range(60))
+    data = bytearray(path.read_bytes())
+    start = len(data) // 2
+    data[start : start + 200] = random.Random(0).randbytes(200)
+    path.write_bytes(data)
+    [one] = repair(RUN.absolute())
+    if one.failed:
+        assert path.read_bytes() == data
+        assert part_files() == sorted([path, path.with_suffix(".log")])
+    else:
+        assert list(verify(RUN.absolute())) == []
+        assert len(shown(one.video)) == one.frames
+
+
+def test_a_file_that_is_no_video_at_all_stays_and_is_named():
+    path = leave()
+    path.write_bytes(random.Random(0).randbytes(10_000))
+    before = tree()
+    [one] = repair(RUN.absolute())
+    assert one.failed
+    assert one.clip == path
+    assert tree() == before
+
+
+@pytest.mark.parametrize("program", ["/bin/true", "/bin/false", "/nowhere/ffmpeg"])
+def test_an_ffmpeg_that_does_not_work_costs_nothing(program, monkeypatch):
+    leave()
+    before = tree()
+    monkeypatch.setattr(ffmpeg, "find_ffmpeg", lambda: program)
+    [one] = repair(RUN.absolute())
+    assert tree() == before
+    assert one.failed
+
+
+@pytest.mark.parametrize("extra", [1, 2, 3, 4])
+def test_tiny_pictures_written_over_the_end_of_a_tensor_file_are_found(extra):
+    clip = opened("pt")
+    write(clip, range(10), (8, 8))
+    clip.finish()  # as `recorder.obs` does; its end is longer than a picture
+    write(clip, range(10, 10 + extra), (8, 8))
+    clip.leave()
+    [video] = repaired()
+    assert shown(video) == list(range(10 + extra))
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.6, 0.9])
+def test_an_end_that_a_tensor_file_got_only_in_part_is_no_picture(keep):
+    path = leave("pt", numbers=range(10), size=(8, 8))
+    pictures_end = 64 + 10 * 3 * 8 * 8
+    data = path.read_bytes()
+    path.write_bytes(data[: pictures_end + int(keep * (len(data) - pictures_end))])
+    [video] = repaired()
+    # the file does not tell bytes of a picture from those of its own end: no more than that is unknown
+    assert shown(video)[:10] == list(range(10))
+    assert list(verify(RUN.absolute())) == []
+
+
+# several parts, and every moment of their becoming one
+
+
+def cut_off(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.fixture
+def moments(monkeypatch, tmp_path):
+    """Keep a copy of the folder of the run around each change to it, as a kill at that moment would leave it."""
+    copies = []
+
+    def keep(name, newest=None):
+        copy = tmp_path / "moments" / f"{len(copies)}-{name}" / RUN
+        copy.parent.mkdir(parents=True)
+        subprocess.run(["cp", "-a", str(RUN.absolute()), str(copy)], check=True)  # hard links are kept as such
+        copies.append(copy)
+        if newest is not None and newest.exists():
+            keep(f"{name}-cut-off")
+            cut_off(copies[-1] / newest.relative_to(RUN.absolute()))
+
+    def watch(owner, name, changes):
+        real = getattr(owner, name)
+
+        def watched(*args, **kwargs):
+            if not changes(*args):
+                return real(*args, **kwargs)
+            keep(f"before-{name}")
+            value = real(*args, **kwargs)
+            target = args[0][-1].removeprefix("file:") if name == "_run" else ""
+            keep(f"after-{name}", Path(target) if target.startswith("/") else None)
+            return value
+
+        monkeypatch.setattr(owner, name, watched)
+
+    here = str(RUN.absolute())
+    watch(ffmpeg, "_run", lambda args: args[-1].startswith(f"file:{here}"))
+    watch(os, "link", lambda *paths: True)
+    watch(os, "unlink", lambda path, **_: str(path).startswith(here))
+    watch(VideoIndex, "add", lambda *_: True)
+    yield copies
+    monkeypatch.undo()
+
+
+def holds_each_picture_once(run, numbers):
+    repaired(run)
+    videos = folders.videos(run)
+    assert [shown(video) for video in videos] == [list(numbers)]
+    assert [run / row["file"] for row in rows(run)] == videos
+
+
+def failures(copies, numbers):
+    """Return what is wrong with the moments, by name."""
+    found = {}
+    for copy in copies:
+        try:
+            holds_each_picture_once(copy, numbers)
+        except AssertionError as error:
+            found[copy.parent.name] = str(error).split("\n")[0]
+    return found
+
+
+def in_parts(clip, *parts):
+    """Write each into a file of its own, as it is when writing is interrupted again and again."""
+    for numbers in parts:
+        clip._torn = clip._torn or clip.frames > 0
+        write(clip, numbers)
+    clip._finish_part()
+
+
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_picture(video_format, moments):
+    clip = opened(video_format)
+    in_parts(clip, range(10), range(10, 15), range(15, 20))
+    clip.finish()  # as `recorder.obs` does
+    in_parts(clip, range(20, 30))
+    clip.finish()
+    clip.leave()
+    assert len(moments) >= 8
+    # a picture that was not yet recorded cannot be there
+    early = [copy for copy in moments if "before-_run" in copy.parent.name][:1]
+    later = moments[moments.index(early[0]) :]
+    second = next(i for i, copy in enumerate(later) if i and "before-_run" in copy.parent.name)
+    assert failures(later[:second], range(20)) == {}
+    assert failures(later[second:], range(30)) == {}
+
+
+def test_a_first_picture_that_was_cut_into_leaves_parts_that_begin_with_the_second(moments):
+    clip = opened("mkv")
+    write(clip, [0])
+    clip._written, clip._torn = 0, True  # an exception came while the first picture was written
+    in_parts(clip, range(10), range(10, 20))
+    clip.finish()
+    clip.leave()
+    later = [copy for copy in moments if len(list(copy.rglob("*.mkv"))) == 3]
+    assert len(later) >= 3
+    assert failures(later, range(20)) == {}
+
+
+def test_a_part_that_an_interrupt_left_after_a_join_is_not_taken_twice():
+    made = {
+        "-1": leave("mkv", "b", range(10, 20)),
+        "-2j": leave("mkv", "c", range(20)),
+        "-3": leave("mkv", "d", range(20, 30)),
+        "-4j": leave("mkv", "e", range(30)),
+    }
+    first = leave("mkv", numbers=range(10))
+    first.unlink()
+    for number, path in made.items():
+        path.with_suffix(".log").unlink()
+        path.rename(first.with_stem(first.stem + number))
+    cut_off(first.with_stem(first.stem + "-4j"))
+    holds_each_picture_once(RUN.absolute(), range(30))
+
+
+@pytest.mark.parametrize("video_format", ENCODED)
+def test_a_kill_of_everything_in_the_second_of_two_parts_keeps_its_whole_pictures(video_format):
+    clip = opened(video_format)
+    in_parts(clip, range(10), range(10, 40))
+    clip.leave()
+    last = max(part_files(), key=lambda path: "-1." in path.name)
+    last.write_bytes(last.read_bytes()[: last.stat().st_size * 2 // 3])
+    [video] = repaired()
+    numbers = shown(video)
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) >= 10
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "gif", "pt", "memmap"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_repair_that_is_killed_at_any_moment_is_done_by_the_next(video_format, parts, moments):
+    clip = opened(video_format)
+    if video_format in RAW or parts == 1:
+        write(clip, range(12))
+        clip.finish()
+    else:
+        in_parts(clip, *(range(start, start + 4) for start in (0, 4, 8)))
+    clip.leave()
+    moments.clear()
+    list(repair(RUN.absolute()))
+    assert len(moments) >= 6
+    assert failures(moments, range(12)) == {}
+
+
+def test_an_index_that_cannot_be_written_gets_the_row_with_the_next_repair(monkeypatch):
+    leave()
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VideoIndex, "add", full)
+        [one] = repair(RUN.absolute())
+        assert one.failed
+    repaired()
+    assert [shown(RUN / row["file"]) for row in rows()] == [list(range(20))]
+
+
+# what is being recorded
+
+
+RECORDS = """
+    import os, subprocess, sys, time
+    from pictures import numbered
+    from vidrec import CSVLogger, VideoRecorder
+
+    recorder = VideoRecorder(CSVLogger("run", ".", video_format=sys.argv[1]), "game", skip=1)
+    for number in range(30):
+        recorder._apply_transform(numbered(number))
+"""
+WAITS = """
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def is_left_alone(run):
+    before = {path for path in tree(run) if path.suffix != ".mp4"}
+    clips = part_files(run)
+    assert clips
+    assert [one.outcome for one in repair(run)] == ["being recorded"]
+    assert list(verify(run)) == []
+    assert {path for path in tree(run) if path.suffix != ".mp4"} == before
+    assert part_files(run) == clips
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "pt"])
+def test_a_clip_of_a_training_that_runs_is_left_alone(video_format, tmp_path):
+    run = tmp_path / "run"
+    with started(RECORDS + WAITS + "    recorder.dump()\n", video_format, cwd=tmp_path) as training:
+        assert training.stdout.readline() == b"ready\n", training.stderr.read().decode()
+        is_left_alone(run)
+        training.stdin.write(b"\n")
+        assert training.wait(60) == 0
+    assert list(repair(run)) == []
+    assert [shown(run / row["file"]) for row in rows(run)] == [list(range(30))]
+    assert rows(run)[0]["ended"] == ""
+
+
+def test_a_clip_that_its_encoder_still_finishes_is_left_alone(tmp_path):
+    run = tmp_path / "run"
+    with started(RECORDS + WAITS, "mp4", cwd=tmp_path) as training:
+        assert training.stdout.readline() == b"ready\n"
+        [encoder] = encoders(tmp_path)
+        os.kill(encoder, signal.SIGSTOP)
+        training.kill()
+        training.wait()
+    try:
+        is_left_alone(run)
+    finally:
+        os.kill(encoder, signal.SIGCONT)
+    wait_for_encoders(tmp_path)
+    [video] = repaired(run)
+    assert shown(video) == list(range(30))
+
+
+CHILD = {
+    "forked": "    child = os.fork()\n    if not child:\n        time.sleep(100)\n",
+    "started": "    child = subprocess.Popen(['sleep', '100'], close_fds=False).pid\n",
+}
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "memmap"])
+@pytest.mark.parametrize("how", CHILD)
+def test_a_child_that_outlives_the_training_does_not_keep_its_clip(how, video_format, tmp_path):
+    with started(
+        RECORDS + CHILD[how] + "    print(child, flush=True)\n" + WAITS, video_format, cwd=tmp_path
+    ) as training:
+        child = int(training.stdout.readline())
+        try:
+            training.stdout.readline()
+            training.kill()
+            training.wait()
+            wait_for_encoders(tmp_path)
+            [video] = repaired(tmp_path / "run")
+            assert shown(video) == list(range(30))
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+PUBLISHES = """
+    import sys
+    from pictures import numbered
+    from vidrec import CSVLogger, VideoRecorder
+
+    recorder = VideoRecorder(CSVLogger("run", ".", video_format="memmap"), "game", skip=1)
+    print("ready", flush=True)
+    for clip in range(int(sys.argv[1])):
+        for number in range(3):
+            recorder._apply_transform(numbered(number))
+        video = recorder.dump()
+        if clip % 3:
+            recorder.logger.remove_video(video)
+"""
+
+
+def test_a_folder_into_which_a_training_publishes_is_neither_wrong_nor_an_exception(tmp_path):
+    run = tmp_path / "run"
+    with started(PUBLISHES, 600, cwd=tmp_path) as training:
+        assert training.stdout.readline() == b"ready\n"
+        found = []
+        while training.poll() is None:
+            found += [(one.file.name, one.problem) for one in verify(run)]
+            assert {one.outcome for one in repair(run)} <= {"being recorded"}
+        assert training.returncode == 0, training.stderr.read().decode()
+    assert found == []
+    assert len(rows(run)) == 200
+
+
+@pytest.mark.parametrize("what", [repair, verify])
+def test_a_clip_that_is_published_meanwhile_is_no_problem(what, monkeypatch):
+    path, listed = leave(), folders.left_clips(RUN.absolute())
+    path.unlink()
+    path.with_suffix(".log").unlink()
+    monkeypatch.setattr(folders, "left_clips", lambda folder: listed)
+    assert list(what(RUN.absolute())) == []
+
+
+def test_the_sidecar_counts_also_if_the_listing_missed_it(monkeypatch):
+    clip = opened()
+    write(clip, range(5))
+    while len(part_files()) < 2:
+        time.sleep(0.01)
+    real = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda *args: (path for path in real(*args) if path.suffix != ".log"))
+    assert [one.outcome for one in repair(RUN.absolute())] == ["being recorded"]
+    monkeypatch.undo()
+    assert numbers_in(clip.finish().path) == list(range(5))
+    clip.discard()
+
+
+# other leftovers, and what is none
+
+
+def test_without_an_index_a_clip_becomes_a_video_and_no_index_is_made(tmp_path):
+    leave(indexed=False)
+    [video] = repaired()
+    assert video.name == "game_0.mp4"
+    assert list(tmp_path.rglob("videos.csv")) == []
+
+
+@pytest.mark.parametrize("about", [None, b"", b'{"video_format": "mp4", "fps"', b"{}\n", b"[1]\n"])
+@pytest.mark.parametrize("video_format", ["mp4", "apng", "memmap"])
+def test_a_sidecar_that_is_missing_or_torn(video_format, about):
+    path = leave(video_format)
+    sidecar = path.with_suffix(".log")
+    sidecar.unlink() if about is None else sidecar.write_bytes(about)
+    before = tree()
+    [one] = repair(RUN.absolute())
+    if video_format == "memmap":
+        assert one.failed
+        assert "does not say how large its pictures are" in one.outcome
+        assert tree() == before
+    else:
+        assert (one.outcome, shown(one.video)) == ("repaired", list(range(20)))
+        assert part_files() == []
+
+
+@pytest.mark.parametrize(
+    "about",
+    [{"index": 5}, {"index": "nowhere"}, {"index": ".."}, {"fps": "x"}, {"fps": None}, {"height": 0, "width": 0}],
+)
+@pytest.mark.parametrize("video_format", ["mp4", "pt"])
+def test_a_sidecar_that_somebody_has_written_is_no_exception_and_costs_nothing(video_format, about):
+    path = leave(video_format)
+    good = {"fps": "30", "height": 48, "width": 64, "codec": "x", "lane": None, "episode": None, "index": None}
+    path.with_suffix(".log").write_text(json.dumps(good | about) + "\n")
+    [one] = repair(RUN.absolute())
+    left = [one.video] if one.video else part_files()
+    assert one.failed or one.outcome == "repaired"
+    assert path in left or (one.video and shown(one.video) == list(range(20)))
+
+
+def test_a_copy_of_the_index_and_shares_are_deleted_and_nothing_else_is():
+    path = leave()
+    share = files.share(path)
+    index = VideoIndex(RUN.absolute())
+    index.add(tag="x", step=0, file="videos/x.mp4")
+    copies = [RUN / "videos.csv.part-0123abcd", RUN / "videos/game_7.mp4.part-89abcdef"]
+    for copy in copies:
+        copy.write_bytes(b"a part of it")
+    shutil.copy(path, RUN / "videos/x.mp4")
+    done = list(repair(RUN.absolute()))
+    outcomes = {one.clip: one.outcome for one in done}
+    assert [outcomes.pop(copy.absolute()) for copy in [*copies, share]] == ["deleted: a copy that was cut off"] * 3
+    assert list(outcomes.values()) == ["repaired"]
+    assert part_files() == []
+    assert [row["tag"] for row in rows()] == ["x", "game"]
+
+
+def test_files_of_others_with_such_a_name_are_left_alone():
+    names = ["weights.part-00001.safetensors", "data.part-00000001.zip", "x.part-1", "a.part-0123abcd.txt", ".part-"]
+    RUN.mkdir()
+    for name in names:
+        (RUN / name).write_text("precious")
+    (RUN / "folder.part-0123abcd").mkdir()
+    assert list(repair(RUN.absolute())) == []
+    assert list(verify(RUN.absolute())) == []
+    assert sorted(path.name for path in RUN.iterdir() if path.is_file()) == sorted(names)
+
+
+def test_an_index_that_is_being_written_anew_is_no_leftover(monkeypatch):
+    index = VideoIndex(RUN.absolute())
+    RUN.mkdir()
+    index.add(tag="x", step=0, file="videos/x.mp4")
+    index.add(tag="y", step=0, file="videos/y.mp4")
+    seen, real = [], Path.replace
+
+    def replace(self, target):
+        seen.append(folders.left_copies(RUN.absolute()))
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    index.remove("videos/x.mp4")
+    assert seen == [[]]
+
+
+def test_the_share_of_a_tee_that_is_publishing_is_no_leftover():
+    seen = []
+
+    class Looks(CSVLogger):
+        def log_video(self, name, video, *args, **settings):
+            seen.append((video.path, folders.left_copies(Path.cwd())))
+            return super().log_video(name, video, *args, **settings)
+
+    recorder = VideoRecorder(TeeLogger(Looks("one", "."), Looks("two", ".")), "game", skip=1)
+    recorder._apply_transform(numbered(1))
+    recorder.dump()
+    assert "-share" in seen[0][0].name
+    assert [left for _, left in seen] == [[], []]
+
+
+def test_a_copy_onto_another_file_system_that_was_killed_costs_nothing(tmp_path):
+    other = tmp_path / "disk"
+    other.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", other], capture_output=True).returncode:
+        missing("a disk cannot be mounted")
+    script = """
+    import os, shutil, signal, sys
+    from pictures import numbered
+    from vidrec import CSVLogger, TeeLogger, VideoRecorder
+
+    def half(source, target):
+        target.write(source.read(2000))
+        target.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    shutil.copyfileobj = half
+    recorder = VideoRecorder(TeeLogger(CSVLogger("one", "disk"), CSVLogger("two", "here")), "game", skip=1)
+    for number in range(20):
+        recorder._apply_transform(numbered(number))
+    recorder.dump()
+    """
+    try:
+        with started(script, cwd=tmp_path) as training:
+            assert training.wait(60) == -signal.SIGKILL, training.stderr.read().decode()
+        assert len(folders.left_copies(tmp_path)) == 1
+        repaired(tmp_path)
+        found = folders.videos(tmp_path)
+        assert list(range(20)) in [shown(path) for path in found]
+    finally:
+        subprocess.run(["umount", "--lazy", other], check=True)
