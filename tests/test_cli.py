@@ -190,7 +190,7 @@ def test_frames_that_go_back_in_a_real_file():
 
 def test_what_is_unfinished_is_a_problem_until_it_is_repaired():
     clip = leave()
-    (RUN / "videos.csv.part-0123abcd").touch()
+    (RUN / "videos.csv.part-0123abcd").write_text("tag")
     assert wrong() == {
         clip.name: "is an unfinished clip; `vidrec repair` makes a video of it",
         "videos.csv.part-0123abcd": "is a copy that was cut off; `vidrec repair` deletes it",
@@ -415,7 +415,7 @@ def test_the_version_is_that_of_the_package():
 def test_a_dry_run_changes_nothing():
     published()
     leave()
-    (RUN / "videos.csv.part-0123abcd").touch()
+    (RUN / "videos.csv.part-0123abcd").write_text("tag")
     before = tree(), [path.stat().st_mtime_ns for path in sorted(Path().rglob("*"))]
     said = answer("repair", "--dry-run", RUN)
     assert [one["outcome"].split()[0] for one in said] == ["to", "to"]  # not "deleted", which it is not

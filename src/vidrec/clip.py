@@ -163,10 +163,12 @@ class FileClip(Clip):
     def published(self) -> None:
         if self._sidecar is not None:
             self._sidecar.remove()
+        _open.discard(self)
 
     def leave(self) -> None:
         if self._sidecar is not None:
             self._sidecar.close()
+        _open.discard(self)
 
     def _open(self, size: tuple[int, int]) -> Sidecar:
         """Return the file beside the clip; the first time it is made, and so is its folder."""
@@ -183,6 +185,7 @@ class FileClip(Clip):
             except OSError as error:
                 raise EncoderError(f"{path}, the file beside a clip, could not be made: {error}") from error
             self._size = size
+            _open.add(self)
         return self._sidecar
 
     def _path(self, part: str = "") -> Path:
@@ -303,6 +306,11 @@ class EncodedClip(FileClip):
         for picture in video.pictures():
             yield picture[middle::factor, middle::factor][:height, :width]
 
+    def leave(self) -> None:
+        if self._encoder is not None:
+            self._encoder.leave()
+        super().leave()
+
     def discard(self) -> None:
         if self._encoder is not None:
             self._encoder.kill()
@@ -403,6 +411,9 @@ class PtClip(MemmapClip):
         assert self._size is not None
         torch_file.complete(file, (1, self.frames, 3, *self._size), self._crc)
 
+
+_open: set[FileClip] = set()
+"""Those with files, kept alive until they are published or left: the garbage collector closes what it finds."""
 
 CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
 """How a video format is written if not by FFmpeg."""

@@ -35,6 +35,11 @@ class Failure:
         return f"{self.count} errors, {self.lost} pictures lost; the first: {words(self.errors[0])}"
 
 
+def tell(error: Exception) -> None:
+    """Warn of an error that is not raised."""
+    warnings.warn(f"recording goes on after an error: {words(error)}", VidrecWarning, stacklevel=3)
+
+
 class Failures:
     """What went wrong since the last dump."""
 
@@ -45,13 +50,17 @@ class Failures:
 
     def add(self, error: Exception, clip: Hashable, lost: int = 0) -> None:
         """Count an error, and so many pictures; warn if it is the first of its kind of this clip."""
-        self._count += 1
+        self.count(error)
         self._lost += lost
-        if len(self._errors) < MAX_ERRORS:
-            self._errors.append(error)
         if type(error) not in (told := self._told.setdefault(clip, set())):
             told.add(type(error))
-            warnings.warn(f"recording goes on after an error: {words(error)}", VidrecWarning, stacklevel=2)
+            tell(error)
+
+    def count(self, error: Exception) -> None:
+        """Count an error, and keep it if there is room."""
+        self._count += 1
+        if len(self._errors) < MAX_ERRORS:
+            self._errors.append(error)
 
     def join(self, others: "Failures") -> None:
         """Take over what went wrong in a copy of the recorder."""

@@ -92,7 +92,7 @@ def left_clips(folder: Path) -> list[LeftClip]:
 def left_copies(folder: Path) -> list[Path]:
     """Return files that were copied from others, which are there, when their process ended."""
     found = _files(folder)
-    copies = [path for path in found if _COPY.fullmatch(path.name) and not files.in_use(path)]
+    copies = [path for path in found if _COPY.fullmatch(path.name) and not files.in_use(path) and _size(path)]
     for path in found:
         if (match := _SHARE.fullmatch(path.name)) and not files.in_use(path.with_name(match["own"] + sidecar.SUFFIX)):
             copies.append(path)
@@ -148,6 +148,14 @@ def _files(folder: Path) -> list[Path]:
         seen.add((status.st_dev, status.st_ino))
         found += [path for path in map(Path(place).joinpath, names) if path.is_file()]
     return sorted(found)
+
+
+def _size(copy: Path) -> int:
+    """Return the size of a copy; 0 if it is gone, or was only just made and is not locked yet."""
+    try:
+        return copy.stat().st_size
+    except OSError:
+        return 0
 
 
 def _number(part: Path) -> int:

@@ -47,8 +47,8 @@ class VideoIndex:
             return []
         except csv.Error as error:
             raise ValueError(f"{self.path} cannot be read: {error}") from error
-        if rows and not {"tag", "step", "file"} <= rows[0].keys():
-            raise ValueError(f"{self.path} cannot be read: it has no columns tag, step and file")
+        if rows and "file" not in rows[0]:
+            raise ValueError(f"{self.path} cannot be read: it has no column file")
         return [{column: value for column, value in row.items() if column} for row in rows]
 
     def add(self, **row: Any) -> None:

@@ -130,25 +130,26 @@ class Lanes:
                 self._episodes.returned += self._rewards(tensordict)
         elif self._choice.step_trigger is not None:
             for at, track in enumerate(self._tracks):
-                if self._frames[at] and not track.frames:  # it was dumped in between, and has ended with that
+                if track.failed:
+                    self._recording.finish(track)
+                    self.wanted[at] = False
+                elif self._frames[at] and not track.frames:  # it was dumped in between, and has ended with that
                     self.wanted[at] = False
                 self._frames[at] = track.frames
-            if not self.wanted.any() and self._choice.step_trigger(self._steps):
+            step, self._steps = self._steps, self._steps + 1
+            if not self.wanted.any() and self._choice.step_trigger(step):
                 self.wanted[:] = True
-                self._began = self._steps
-            self._steps += 1
+                self._began = step
 
     @torch.compiler.disable
-    def reset(self, tensordict: TensorDictBase) -> Flags:
-        """Begin the episodes of lanes that are reset, by the entries "_reset"; return of which there are pictures."""
-        which = self.resets(tensordict)
+    def reset(self, which: Flags | None) -> None:
+        """Begin the episodes of lanes that are reset; None is all."""
         if which is None:
             which = np.ones(len(self._tracks), bool)
         if self.by_episode:
             if self._ends_at_reset:
                 self._finish(which & self._episodes.running, unfinished=True)
             self._begin(which)
-        return which
 
     @torch.compiler.disable
     def end(self, tensordict: TensorDictBase) -> None:
@@ -210,8 +211,14 @@ class Lanes:
             return
         self._episodes.begin(which)
         if self._choice.episode_trigger is not None:
+            errors: list[Exception] = []
             for at in np.flatnonzero(which):
-                self.wanted[at] = bool(self._choice.episode_trigger(int(self._episodes.number[at])))
+                try:
+                    self.wanted[at] = bool(self._choice.episode_trigger(int(self._episodes.number[at])))
+                except Exception as error:
+                    self.wanted[at] = False
+                    errors.append(error)
+            raise_first(errors)
 
     def _finish(self, which: Flags, terminated: Flags | None = None, *, unfinished: bool = False) -> None:
         """Finish the episodes of these lanes: what is done and has not terminated was truncated."""

@@ -5,12 +5,12 @@ their unfinished names, and to `vidrec repair`.
 """
 
 import atexit
-import contextlib
 import multiprocessing
 import multiprocessing.util
 import os
 import re
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -58,6 +58,7 @@ def begin(recording: Unfinished) -> None:
 
 def opened() -> None:
     """Be ready for the end of the process: a clip was opened."""
+    _catch_sigterm()
     while _adopted:
         _finish(_adopted.popleft())
     # anew each time, to run before what loggers have registered in the meantime, such as the end of their run
@@ -76,10 +77,15 @@ def adopt(recording: Unfinished) -> None:
     _adopted.append(recording)
 
 
+def known() -> list[Any]:
+    """Return all recordings of this process, those whose recorders are gone included."""
+    with lock:
+        return list({id(recording): recording for recording in [*alive, *_adopted]}.values())
+
+
 def unfinished() -> list[Any]:
     """Return the recordings that have something to publish."""
-    with lock:
-        return [recording for recording in [*alive, *_adopted] if recording.waiting]
+    return [recording for recording in known() if recording.waiting]
 
 
 def finish_all() -> None:
@@ -92,8 +98,10 @@ def _finish(recording: Unfinished) -> None:
     try:
         recording.dump()
     except Exception as error:
-        with contextlib.suppress(VidrecWarning):  # also where warnings are errors, the others have their turn
+        try:
             warnings.warn(f"a video was not finished: {words(error)}", VidrecWarning, stacklevel=1)
+        except VidrecWarning as warning:  # warnings are errors; the others have their turn
+            print(f"VidrecWarning: {warning}", file=sys.stderr)
 
 
 def worker() -> str | None:
@@ -126,12 +134,26 @@ def _end_in_time(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def _hold_sigterm() -> None:
+    """Let a signal wait while a process forks: one that came before the child is ready would be lost there."""
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _let_sigterm() -> None:
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
 def _leave_all() -> None:
     global lock
     lock = threading.RLock()  # whoever held it is not in this process
     _adopted.clear()
     for recording in list(alive):
         recording.leave()
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
-os.register_at_fork(after_in_child=_leave_all)
+os.register_at_fork(before=_hold_sigterm, after_in_parent=_let_sigterm, after_in_child=_leave_all)

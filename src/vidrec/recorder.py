@@ -238,11 +238,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         lanes = self._lanes(tensordict_reset.batch_size)
         if lanes is None:  # called by hand
             return self._call(tensordict_reset)
+        which = lanes.resets(tensordict)
+        stepped, self._stepped = self._stepped, None
         with self._recording.guarded():
-            if self._stepped is not None:
-                lanes.end(self._stepped)
-            self._stepped = None
-            self._record(tensordict_reset, lanes, lanes.reset(tensordict))
+            if stepped is not None:
+                lanes.end(stepped)
+        with self._recording.guarded():
+            lanes.reset(which)
+        with self._recording.guarded():
+            self._record(tensordict_reset, lanes, which)
         return self._pass_on(tensordict_reset)
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:

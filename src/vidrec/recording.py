@@ -27,7 +27,7 @@ from vidrec import lifetime
 from vidrec.clip import Clip, TensorClip
 from vidrec.episodes import Episode, Keep
 from vidrec.errors import EncoderError, VidrecWarning, raise_first
-from vidrec.failure import Failure, Failures
+from vidrec.failure import Failure, Failures, tell
 from vidrec.lifetime import worker
 from vidrec.loggers.base import TensorLogger, VideoLogger
 from vidrec.loggers.service import adapt
@@ -110,9 +110,9 @@ class Recording:
             family = ancestors[0] if ancestors else self._id
             self._counter = _counters.setdefault(family, _Counter(iter))
 
-    def __del__(self) -> None:
+    def __del__(self, adopt: Callable[["Recording"], None] = lifetime.adopt) -> None:
         if "tracks" in self.__dict__ and self.waiting:
-            lifetime.adopt(self)
+            adopt(self)
 
     def copy(self) -> "Recording":
         """Return the recording of a copy of the recorder: the same settings, nothing recorded."""
@@ -175,7 +175,8 @@ class Recording:
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            self.failures.add(error, clip, pictures)
+            with self.lock:
+                self.failures.add(error, clip, pictures)
 
     def track(self, lane: int | None) -> Track:
         """Return the track of a lane."""
@@ -268,8 +269,11 @@ class Recording:
             raise_first(errors)
             return video
         for failed in errors:
-            self.failures.add(failed, failed)
-        return self.failures.take(video)
+            self.failures.count(failed)
+        failure = self.failures.take(video)
+        for failed in errors:
+            tell(failed)
+        return failure
 
     def finish(self, track: Track, episode: Episode | None = None, step: int | None = None) -> None:
         """Publish the video of a track whose episode has ended, if it is to be kept."""
@@ -311,8 +315,7 @@ class Recording:
 
     def _family(self) -> list["Recording"]:
         """This recording, and those of its copies and of their copies."""
-        with lifetime.lock:
-            copies = [other for other in lifetime.alive if self._id in other._ancestors]
+        copies = [other for other in lifetime.known() if self._id in other._ancestors]
         return [self, *sorted(copies, key=lambda copy: copy._born)]
 
     def _name(self, track: Track, suffix: str | None = None, episode: Episode | None = None) -> str:

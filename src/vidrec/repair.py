@@ -171,7 +171,7 @@ class _Repair:
         ]
         if (index := self._index) is not None:
             tag = self._tag(index, stem)
-            steps += [row["step"] for row in index.rows() if row["tag"] == tag]
+            steps += [row.get("step", "") for row in index.rows() if row.get("tag") == tag]
         step = max((int(step) for step in steps if step.isdecimal()), default=-1) + 1
         target = stem.with_name(f"{stem.name}_{step}{suffix}")
         self.taken.add(target)

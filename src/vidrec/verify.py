@@ -1,5 +1,6 @@
 """Are the videos of a folder what they should be? What `vidrec verify` and `vidrec info` look at."""
 
+import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -49,13 +50,14 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
             yield Problem(path, f"has {len(own)} rows in videos.csv")
         for problem in problems(path, own[0] if own else None):
             yield Problem(path, problem)
-    rows = folders.rows(folder)  # those of now: a training may go on
-    for path in paths:
-        if path not in rows and path.exists() and any(path.is_relative_to(place) for place in indexed):
-            yield Problem(path, "has no row in videos.csv")
-    for path in rows:
-        if not path.exists():
-            yield Problem(path, "is not there, and has a row in videos.csv")
+    alone = {path for path in {*paths, *rows} if any(path.is_relative_to(place) for place in indexed)}
+    for pause_s in (0.0, 0.1, 1.0):  # a training may be about to add or delete the other
+        time.sleep(pause_s if alone else 0.0)
+        rows = folders.rows(folder)
+        alone = {path for path in alone if path.exists() != (path in rows)}
+    for path in sorted(alone):
+        found = path.exists()
+        yield Problem(path, "has no row in videos.csv" if found else "is not there, and has a row in videos.csv")
     for clip in folders.left_clips(folder):
         if not clip.in_use and not clip.gone:
             yield Problem(clip.first, "is an unfinished clip; `vidrec repair` makes a video of it")
