@@ -340,7 +340,7 @@ def test_an_encoder_that_dies_costs_its_episode_and_each_episode_tells_its_own()
             _, td = env.step_and_maybe_reset(env.rand_action(td))
         failure = recorder.dump()
     assert len(said) == 2
-    assert (failure.count, failure.lost) == (2, 6)
+    assert (failure.count, failure.lost) == (2, 4)
     shown = [numbers[0] for name, numbers in videos().items() if len(numbers) == 4]
     assert shown == [name_of(0, episode, 0) for episode in (2, 3)]
 
