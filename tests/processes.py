@@ -97,9 +97,18 @@ def the_encoder(folder):
     return encoder
 
 
+def ended(pid):
+    """Return whether a process has ended and closed its files; it loses its command line before that."""
+    try:
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
+
+
 def wait_for_encoders(folder):
     """FFmpeg ends by itself once its input has ended: wait until none writes into `folder`."""
     until = time.monotonic() + SECONDS
-    while encoders(folder):
+    seen = set()
+    while not all(map(ended, seen := seen | set(encoders(folder)))):
         assert time.monotonic() < until, "an encoder does not end"
         time.sleep(0.01)

@@ -30,7 +30,7 @@ HEIGHT, WIDTH = 48, 64
 
 @pytest.fixture(autouse=True)
 def _nothing_hangs():
-    with within(240):
+    with within(200 + 12 * KILLS + CLIPS // 10):
         yield
 
 
@@ -669,7 +669,7 @@ MANY = """
 def test_two_thousand_clips_in_one_process_leave_nothing_behind(tmp_path):
     (tmp_path / "tmp").mkdir()
     with started(MANY, CLIPS, env={"TMPDIR": str(tmp_path / "tmp")}) as child:
-        output, errors = child.communicate(timeout=110)
+        output, errors = child.communicate(timeout=60 + CLIPS / 10)
     assert child.returncode == 0, errors.decode()
     assert int(output) < 8 * 2**20
     paths = list(Path("logs/run/videos").iterdir())

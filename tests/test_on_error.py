@@ -15,7 +15,7 @@ import imageio_ffmpeg
 import pytest
 import torch
 from pictures import numbered, numbers_in
-from processes import children, encoders, started, within
+from processes import children, encoders, ended, started, within
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.envs import TransformedEnv
@@ -65,7 +65,7 @@ def kill_encoder(at=0):
     while len(ffmpegs := [pid for pid in children() if pid in encoders(Path.cwd())]) <= at:
         time.sleep(0.01)
     os.kill(ffmpegs[at], signal.SIGKILL)
-    while ffmpegs[at] in encoders(Path.cwd()):
+    while not ended(ffmpegs[at]):
         time.sleep(0.01)
 
 

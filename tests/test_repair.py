@@ -250,6 +250,7 @@ def half_written(video_format, folder):
             size, since = path.stat().st_size, time.monotonic()
     data, about = path.read_bytes(), path.with_suffix(".log").read_bytes()
     clip.finish()
+    clip.leave()
     return path, data, about, path.read_bytes()
 
 

@@ -363,7 +363,7 @@ def test_a_file_that_is_gone_costs_the_others_nothing():
     memory = MemoryLogger()
     recorder = VideoRecorder(TeeLogger(CSVLogger("a", video_format="pt"), memory), "video")
     record(recorder, range(3))
-    next(Path().rglob("*.part-*")).unlink()
+    next(Path().rglob("*.part-*.pt")).unlink()
     with pytest.raises(EncoderError, match=r"finishing .* failed"):
         recorder.dump()
     assert numbers_of(memory.videos[0].value) == [0, 1, 2]

@@ -1,6 +1,7 @@
 """vidrec: videos of TorchRL environments and datasets, made while they run. A drop-in for `torchrl.record`."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ __all__ = sorted(_HOMES)
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
+        if not name.startswith("_") and find_spec(f"vidrec.{name}") is not None:
+            return import_module(f"vidrec.{name}")
         raise AttributeError(f"module 'vidrec' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"vidrec.{_HOMES[name]}"), name)
     return value

@@ -44,9 +44,12 @@ class Failures:
     """What went wrong since the last dump."""
 
     def __init__(self) -> None:
+        self._told: dict[Hashable, set[type]] = {}
+        self._clear()
+
+    def _clear(self) -> None:
         self._errors: list[Exception] = []
         self._count = self._lost = 0
-        self._told: dict[Hashable, set[type]] = {}
 
     def add(self, error: Exception, clip: Hashable, lost: int = 0) -> None:
         """Count an error, and so many pictures; warn if it is the first of its kind of this clip."""
@@ -79,5 +82,6 @@ class Failures:
     def take(self, video: Video | None) -> Failure | Video | None:
         """Return what `dump` returns, and begin anew."""
         errors, count, lost = self._errors, self._count, self._lost
-        self.__init__()  # type: ignore[misc]
+        self._told.clear()
+        self._clear()
         return Failure(tuple(errors), count, lost, video) if count else video

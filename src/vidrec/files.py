@@ -7,6 +7,8 @@ import os
 import secrets
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vidrec.errors import EncoderError, TagError, VidrecWarning
@@ -81,6 +83,25 @@ def lock(descriptor: int) -> None:
     """Lock an open file until nobody has it open any more, children included; see `in_use`."""
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def exclusively(path: Path) -> Iterator[bool]:
+    """Lock a file; yields whether that was possible: False if somebody else has, or it is not there any more."""
+    try:
+        file = path.open("rb")
+    except OSError:
+        yield False
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:  # a file system without locks
+            pass
+        yield path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
 
 
 def in_use(path: Path) -> bool:

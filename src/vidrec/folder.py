@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,8 +76,12 @@ def videos(folder: Path) -> list[Path]:
 
 def left_clips(folder: Path) -> list[LeftClip]:
     """Return the clips in a folder and those below it that are not finished."""
+    return _left_clips(_files(folder))
+
+
+def _left_clips(paths: Iterable[Path]) -> list[LeftClip]:
     found: dict[tuple[Path, str], LeftClip] = {}
-    for path in _files(folder):
+    for path in paths:
         if (match := _CLIP.fullmatch(path.name)) is None:
             continue
         stem = path.with_name(match["stem"])
@@ -86,7 +90,14 @@ def left_clips(folder: Path) -> list[LeftClip]:
             clip.parts.append(path)
     for clip in found.values():
         clip.parts.sort(key=_number)
-    return list(found.values())
+    # an empty file beside nothing is one that was only just made, and not locked yet
+    return [clip for clip in found.values() if clip.parts or _size(clip.sidecar)]
+
+
+def left_clip(clip: LeftClip) -> LeftClip | None:
+    """Return what is left of a clip now; None if nothing is."""
+    same = (left for left in _left_clips(clip.stem.parent.iterdir()) if left.stem == clip.stem)
+    return next((left for left in same if left.token == clip.token), None)
 
 
 def left_copies(folder: Path) -> list[Path]:

@@ -57,7 +57,10 @@ class VideoIndex:
         with self._locked() as index:
             writer = csv.writer(index, lineterminator="\n")
             values = [row.get(column) for column in columns]
-            writer.writerows([values] if os.fstat(index.fileno()).st_size else [columns, values])
+            size = os.fstat(index.fileno()).st_size
+            if size and os.pread(index.fileno(), 1, size - 1) != b"\n":  # a row that was cut off, on a full disk
+                index.write("\n")
+            writer.writerows([values] if size else [columns, values])
 
     def remove(self, file: str) -> None:
         """Delete the row of a file."""

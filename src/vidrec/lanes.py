@@ -130,12 +130,9 @@ class Lanes:
                 self._episodes.returned += self._rewards(tensordict)
         elif self._choice.step_trigger is not None:
             for at, track in enumerate(self._tracks):
-                if track.failed:
-                    self._recording.finish(track)
+                if self._frames[at] and not track.offered:  # it was dumped in between, and has ended with that
                     self.wanted[at] = False
-                elif self._frames[at] and not track.frames:  # it was dumped in between, and has ended with that
-                    self.wanted[at] = False
-                self._frames[at] = track.frames
+                self._frames[at] = track.offered
             step, self._steps = self._steps, self._steps + 1
             if not self.wanted.any() and self._choice.step_trigger(step):
                 self.wanted[:] = True
@@ -202,7 +199,7 @@ class Lanes:
 
     def added(self, track: Track) -> None:
         """End the clip of a track that `step_trigger` began, if it is long enough."""
-        if self._choice.step_trigger is not None and track.frames >= (self._recording.max_frames or 0):
+        if self._choice.step_trigger is not None and track.offered >= (self._recording.max_frames or 0):
             self.wanted[self._tracks.index(track)] = False
             self._recording.finish(track, step=self._began)
 

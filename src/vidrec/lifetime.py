@@ -16,6 +16,8 @@ import time
 import warnings
 import weakref
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
@@ -32,8 +34,8 @@ class Unfinished(Protocol):
     def waiting(self) -> bool:
         """Whether there is something to publish."""
 
-    def dump(self) -> Any:
-        """Publish it."""
+    def dump(self, *, alone: bool) -> Any:
+        """Publish it, without its copies."""
 
     def leave(self) -> None:
         """Let go of what belongs to the parent process."""
@@ -45,6 +47,10 @@ alive: "weakref.WeakSet[Any]" = weakref.WeakSet()
 lock = threading.RLock()
 """For `alive`."""
 
+_ending = False
+_busy = 0  # how many things the main thread does that must not be cut into
+_held: int | None = None  # the signal that came meanwhile
+_masks = threading.local()
 _adopted: "deque[Unfinished]" = deque()
 _finalizers: dict[int, Any] = {}
 
@@ -59,22 +65,34 @@ def begin(recording: Unfinished) -> None:
 def opened() -> None:
     """Be ready for the end of the process: a clip was opened."""
     _catch_sigterm()
-    while _adopted:
-        _finish(_adopted.popleft())
     # anew each time, to run before what loggers have registered in the meantime, such as the end of their run
-    atexit.unregister(finish_all)
-    atexit.register(finish_all)
+    atexit.unregister(_finish_at_exit)
+    atexit.register(_finish_at_exit)
     if multiprocessing.parent_process() is not None and os.getpid() not in _finalizers:
         # a process that was forked by multiprocessing ends without the functions of atexit
-        _finalizers[os.getpid()] = multiprocessing.util.Finalize(None, finish_all, exitpriority=100)
+        _finalizers[os.getpid()] = multiprocessing.util.Finalize(None, _finish_at_exit, exitpriority=100)
 
 
 def adopt(recording: Unfinished) -> None:
-    """Take over a recording whose recorder is gone, to finish it when the next clip is opened, or at exit.
+    """Take over a recording whose recorder is gone, for `finish_adopted`, or the end of the process.
 
-    Not here: this is called by the garbage collector, whatever lock is held.
+    It is not finished here: this is called by the garbage collector, whatever lock is held.
     """
     _adopted.append(recording)
+
+
+def finish_adopted() -> None:
+    """Publish what was taken over; what cannot be published is tried again the next time. Called without any lock."""
+    for _ in range(len(_adopted)):
+        try:
+            recording = _adopted.popleft()
+        except IndexError:  # another thread does it
+            return
+        try:
+            _finish(recording)
+        finally:
+            if recording.waiting:
+                _adopted.append(recording)
 
 
 def known() -> list[Any]:
@@ -90,13 +108,20 @@ def unfinished() -> list[Any]:
 
 def finish_all() -> None:
     """Publish all there is."""
-    for recording in unfinished():
-        _finish(recording)
+    with undisturbed():
+        for recording in unfinished():
+            _finish(recording)
+
+
+def _finish_at_exit() -> None:
+    global _ending
+    _ending = True
+    finish_all()
 
 
 def _finish(recording: Unfinished) -> None:
     try:
-        recording.dump()
+        recording.dump(alone=True)  # all others have their own turn
     except Exception as error:
         try:
             warnings.warn(f"a video was not finished: {words(error)}", VidrecWarning, stacklevel=1)
@@ -118,9 +143,30 @@ def _catch_sigterm() -> None:
         signal.signal(signal.SIGTERM, _terminate)
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let SIGTERM wait until this is done: a video that has its name gets its row."""
+    global _busy, _held
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _busy += 1
+    try:
+        yield
+    finally:
+        _busy -= 1
+        if not _busy and _held is not None:
+            number, _held = _held, None
+            _terminate(number, None)
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
+    global _held
+    if _busy and _held is None:
+        _held = number
+        return
     signal.signal(number, signal.SIG_DFL)  # another one ends it at once
-    if not unfinished():
+    if _busy or _ending or not unfinished():
         os.kill(os.getpid(), number)
     threading.Thread(target=_end_in_time, args=(number,), daemon=True).start()
     raise SystemExit(128 + number)
@@ -137,23 +183,24 @@ def _end_in_time(number: int) -> None:
 def _hold_sigterm() -> None:
     """Let a signal wait while a process forks: one that came before the child is ready would be lost there."""
     if signal.getsignal(signal.SIGTERM) is _terminate:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _let_sigterm() -> None:
-    if signal.getsignal(signal.SIGTERM) is _terminate:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    if (mask := _masks.__dict__.pop("before", None)) is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _leave_all() -> None:
-    global lock
+    global lock, _busy, _held
     lock = threading.RLock()  # whoever held it is not in this process
-    _adopted.clear()
-    for recording in list(alive):
+    for recording in known():
         recording.leave()
+    _adopted.clear()
+    _busy, _held = 0, None
     if signal.getsignal(signal.SIGTERM) is _terminate:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    _let_sigterm()
 
 
 os.register_at_fork(before=_hold_sigterm, after_in_parent=_let_sigterm, after_in_child=_leave_all)

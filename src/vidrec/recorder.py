@@ -88,7 +88,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
         keep: of an `Episode` that has ended, whether its video is kept; implies `dump_on_done`. See `keep_best`.
         on_error: ``"raise"``, or ``"warn"``: what goes wrong while recording or publishing does not stop the program.
-            The first error of each video is a `VidrecWarning`, and `dump` returns a `Failure`.
+            The first error of each kind in a video is a `VidrecWarning`, and `dump` returns a `Failure`.
         **kwargs: passed on to ``logger.log_video``: for vidrec's loggers the settings of `vidrec.Encoding`.
 
     Raises:

@@ -15,8 +15,7 @@ import threading
 import uuid
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,7 +44,8 @@ class Track:
         count: pictures offered since the last video, kept or not.
         beyond: pictures that came after `max_frames`.
         episode: returns the episode that runs, None where they do not matter.
-        failed: whether its clip has failed, and what comes until the next video is lost, with ``on_error="warn"``.
+        failed: how many pictures came of a clip that has failed, with ``on_error="warn"``; the others are lost until
+            the next video.
     """
 
     lane: int | None = None
@@ -54,11 +54,16 @@ class Track:
     count: int = 0
     beyond: int = 0
     episode: Callable[[], Episode | None] | None = None
-    failed: bool = False
+    failed: int = 0
 
     @property
     def frames(self) -> int:
         return 0 if self.clip is None else self.clip.frames
+
+    @property
+    def offered(self) -> int:
+        """How many pictures its clip has, or would have."""
+        return max(self.frames, self.failed)
 
     @property
     def waiting(self) -> bool:
@@ -68,7 +73,7 @@ class Track:
         """Begin anew."""
         self.clip = None
         self.count = self.beyond = 0
-        self.failed = False
+        self.failed = 0
 
 
 class Recording:
@@ -165,18 +170,9 @@ class Recording:
         """Whether there is something to publish."""
         return bool(self.pending) or any(track.waiting for track in self.tracks.values())
 
-    @contextmanager
-    def guarded(self, pictures: int = 0, clip: int | None = None) -> Iterator[None]:
+    def guarded(self, pictures: int = 0, clip: int | None = None) -> "_Guard":
         """With ``on_error="warn"``, report what is raised inside, and that it costs so many pictures of a clip."""
-        try:
-            yield
-        except VidrecWarning:
-            raise
-        except Exception as error:
-            if self.on_error == "raise":
-                raise
-            with self.lock:
-                self.failures.add(error, clip, pictures)
+        return _Guard(self, pictures, clip)
 
     def track(self, lane: int | None) -> Track:
         """Return the track of a lane."""
@@ -209,15 +205,19 @@ class Recording:
 
     def add(self, track: Track, pictures: Tensor) -> None:
         """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip of a track."""
+        if track.clip is None:
+            lifetime.finish_adopted()
         with self.lock, self.guarded(len(pictures), track.lane):
             if track.failed:
+                track.failed += len(pictures)
                 self.failures.lose(len(pictures))
                 return
+            before = track.frames
             try:
                 self.clip(track).write(pictures)
             except EncoderError:
                 self._forget(track)  # the message names what is left of it
-                track.failed = self.on_error != "raise"
+                track.failed = 0 if self.on_error == "raise" else before + len(pictures)
                 raise
 
     def pictures(self) -> list[Tensor]:
@@ -225,7 +225,9 @@ class Recording:
         with self.lock:
             return list(self.clip(self.shown).pictures())
 
-    def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
+    def dump(
+        self, suffix: str | None = None, step: int | None = None, *, alone: bool = False
+    ) -> Video | Failure | None:
         """Finish and publish this recording and those of its copies; return the first video, None if there is none.
 
         One that fails keeps its clip, and does not keep the others from theirs; the first failure is raised in the end,
@@ -233,7 +235,7 @@ class Recording:
         """
         videos: list[Video] = []
         errors: list[Exception] = []
-        for recording in self._family():
+        for recording in [self] if alone else self._family():
             with recording.lock:
                 had = [track for track in recording.tracks.values() if track.frames]
                 beyond = recording._beyond + sum(track.beyond for track in had)
@@ -263,17 +265,19 @@ class Recording:
                     stacklevel=2,
                 )
             if self.on_error == "warn" and recording is not self:
-                self.failures.join(recording.failures)
+                with recording.lock:
+                    self.failures.join(recording.failures)
         video = videos[0] if videos else None
         if self.on_error == "raise":
             raise_first(errors)
             return video
-        for failed in errors:
-            self.failures.count(failed)
-        failure = self.failures.take(video)
+        with self.lock:
+            for failed in errors:
+                self.failures.count(failed)
         for failed in errors:
             tell(failed)
-        return failure
+        with self.lock:
+            return self.failures.take(video)
 
     def finish(self, track: Track, episode: Episode | None = None, step: int | None = None) -> None:
         """Publish the video of a track whose episode has ended, if it is to be kept."""
@@ -282,7 +286,7 @@ class Recording:
             if not track.frames:
                 if track.waiting:  # for a logger of several that has not taken its last video
                     track.count = track.beyond = 0
-                    track.failed = False
+                    track.failed = 0
                 else:
                     self.discard(track)
                 return
@@ -338,21 +342,22 @@ class Recording:
         except EncoderError:
             self._forget(track)
             raise
-        try:
-            published = logger.log_video(name, video, step, **self.settings)
-        except VidrecWarning:  # it is published, and the user wants warnings to be errors
+        with lifetime.undisturbed():
+            try:
+                published = logger.log_video(name, video, step, **self.settings)
+            except VidrecWarning:  # it is published, and the user wants warnings to be errors
+                track.clip.published()
+                self._forget(track)
+                raise
+            except Exception as error:
+                if track.frames:
+                    where = f"in {video.path}" if isinstance(video, Video) else "in memory"
+                    error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
+                else:  # a clip that is several has put aside what not all have taken, and has said so
+                    track.count = track.beyond = 0
+                raise
             track.clip.published()
             self._forget(track)
-            raise
-        except Exception as error:
-            if track.frames:
-                where = f"in {video.path}" if isinstance(video, Video) else "in memory"
-                error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
-            else:  # a clip that is several has put aside what not all have taken, and has said so
-                track.count = track.beyond = 0
-            raise
-        track.clip.published()
-        self._forget(track)
         if not isinstance(published, Video):
             return []
         if episode is not None and isinstance(self.keep, Keep):
@@ -370,6 +375,25 @@ class Recording:
         for track in [*self.tracks.values(), *(entry[0] for entry in self.pending)]:
             self._forget(track)
         self.pending.clear()
+
+
+class _Guard:
+    """See `Recording.guarded`; entered for every picture."""
+
+    __slots__ = ("_clip", "_pictures", "_recording")
+
+    def __init__(self, recording: Recording, pictures: int, clip: int | None) -> None:
+        self._recording, self._pictures, self._clip = recording, pictures, clip
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        if self._recording.on_error == "raise" or not isinstance(error, Exception) or isinstance(error, VidrecWarning):
+            return False
+        with self._recording.lock:
+            self._recording.failures.add(error, self._clip, self._pictures)
+        return True
 
 
 class _Counter:

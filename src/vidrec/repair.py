@@ -66,14 +66,16 @@ def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Itera
     """
     taken: set[Path] = set()
     for clip in watch(folders.left_clips(folder)):
-        first = clip.first
-        if clip.in_use:
-            yield Repaired(first, None, 0, "being recorded")
-        elif not clip.gone:
-            try:
-                yield _Repair(clip, dry_run, taken).run()
-            except Exception as error:  # of this one; the others have their turn
-                yield Repaired(first, None, 0, f"failed: {error}")
+        first, gone = clip.first, clip.gone
+        with files.exclusively(clip.sidecar if clip.sidecar.exists() else first) as ours:
+            now = folders.left_clip(clip)  # whoever had it may have changed it
+            if ours and now is not None:
+                try:
+                    yield _Repair(now, dry_run, taken).run()
+                except Exception as error:  # of this one; the others have their turn
+                    yield Repaired(first, None, 0, f"failed: {error}")
+            elif not gone and not clip.gone:
+                yield Repaired(first, None, 0, "being recorded")
     for copy in folders.left_copies(folder):
         if not dry_run:
             copy.unlink(missing_ok=True)
@@ -158,7 +160,7 @@ class _Repair:
 
     def _videos(self) -> list[Path]:
         """Return the finished videos of this clip's name."""
-        name = re.compile(rf"{re.escape(self.clip.stem.name)}_.*", re.DOTALL)
+        name = re.compile(rf"{re.escape(self.clip.stem.name)}_\d+(_\d+)?")
         found = (path for path in self.clip.stem.parent.iterdir() if path.suffix in folders.SUFFIXES)
         return sorted(path for path in found if files.MARK not in path.name and name.fullmatch(path.stem))
 

@@ -48,8 +48,9 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
         own = rows.get(path, [])
         if len(own) > 1:
             yield Problem(path, f"has {len(own)} rows in videos.csv")
-        for problem in problems(path, own[0] if own else None):
-            yield Problem(path, problem)
+        for problem in list(problems(path, own[0] if own else None)):
+            if path.exists():  # or else it was deleted meanwhile
+                yield Problem(path, problem)
     alone = {path for path in {*paths, *rows} if any(path.is_relative_to(place) for place in indexed)}
     for pause_s in (0.0, 0.1, 1.0):  # a training may be about to add or delete the other
         time.sleep(pause_s if alone else 0.0)

@@ -21,7 +21,7 @@ if __name__ == "__main__":
     import atheris
 
     with atheris.instrument_imports(include=["vidrec"]):
-        import vidrec  # noqa: F401
+        from vidrec import *  # noqa: F403 - each module is imported when a name of it is
 
 import numpy as np
 import torch

@@ -170,6 +170,8 @@ class Branch:
                 return None, [error]
         if self.error is not None:  # it says itself what is left of the video
             self.loggers.clear()
+            if self.clip is not None:
+                self.clip.leave()
             return None, [self.error]
         for logger in list(self.loggers):
             try:
@@ -261,7 +263,11 @@ class TeeClip(Clip):
 
     def _raise_if_all_failed(self) -> None:
         if all(branch.error for branch in self._branches):
-            raise_first([branch.error for branch in self._branches if branch.error])
+            failed, self._branches = self._branches, []
+            for branch in failed:
+                if branch.clip is not None:
+                    branch.clip.leave()
+            raise_first([branch.error for branch in failed if branch.error])
 
     def fill(self, video: Tensor, name: str) -> None:
         """Write a whole video, ``[N, T, C, H, W]``; loggers that take tensors will get it as it is."""
@@ -304,6 +310,8 @@ class TeeClip(Clip):
         for branch in [*self._branches, *self._aside]:
             if branch.clip is not None and branch.error is None:
                 branch.clip.discard()
+            elif branch.clip is not None:
+                branch.clip.leave()
         self._aside.clear()
 
     def leave(self) -> None:
