@@ -98,9 +98,11 @@ def the_encoder(folder):
 
 
 def ended(pid):
-    """Return whether a process has ended and closed its files; it loses its command line before that."""
+    """Return whether all threads of a process have ended and closed its files; it loses its command line before that."""
+    place = Path("/proc", str(pid))
     try:
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+        state = (place / "stat").read_text().rpartition(")")[2].split()[0]
+        return state in "ZX" and len(list((place / "task").iterdir())) == 1
     except OSError:
         return True
 
