@@ -98,7 +98,7 @@ def the_encoder(folder):
 
 
 def ended(pid):
-    """Return whether all threads of a process have ended and closed its files; it loses its command line before that."""
+    """Return whether all threads of a process have ended and closed its files; its command line goes before that."""
     place = Path("/proc", str(pid))
     try:
         state = (place / "stat").read_text().rpartition(")")[2].split()[0]
