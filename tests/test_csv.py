@@ -283,3 +283,16 @@ def test_scalars_hparams_texts_and_videos_share_a_folder_with_their_steps():
     assert [path.read_text() for path in (folder / "texts").rglob("hparams*")] == ["lr: 0.001"]
     assert [(row["tag"], row["step"]) for row in rows()] == [("eval/video", "1000"), ("eval/video", "2000")]
     assert [numbers_in(folder / row["file"]) for row in rows()] == [[1], [2]]
+
+
+def test_a_row_behind_one_that_was_cut_off_is_whole():
+    logger = CSVLogger("run")
+    recorder = VideoRecorder(logger, "video", skip=1)
+    index = Path("csv_logs/run/videos.csv")
+    for step in range(2):
+        recorder._apply_transform(numbered(step))
+        recorder.dump()
+        index.write_text(index.read_text()[: None if step else -9])  # the first one on a disk that was full
+    rows = list(csv.DictReader(index.read_text().splitlines()))
+    assert [row["file"] for row in rows] == ["videos/video_0.mp4", "videos/video_1.mp4"]
+    assert rows[1]["frames"] == "1"

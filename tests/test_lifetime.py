@@ -81,6 +81,67 @@ def test_one_that_is_gone_and_cannot_be_published_is_a_warning_and_the_next_clip
     assert other.dump().frames == 1
 
 
+def test_one_whose_logger_failed_has_another_turn_with_the_next_clip():
+    class FailsOnce(CSVLogger):
+        failed = False
+
+        def log_video(self, *args, **settings):
+            if not self.failed:
+                self.failed = True
+                raise RuntimeError("the service is down")
+            return super().log_video(*args, **settings)
+
+    record("gone", 1, 2, logger=FailsOnce("run"))
+    with pytest.warns(UserWarning, match="the service is down"):
+        record("next", 3).dump()
+    record("third", 4).dump()
+    assert videos() == {"gone_0.mp4": [1, 2], "next_0.mp4": [3], "third_0.mp4": [4]}
+
+
+def test_a_copy_records_on_when_its_original_is_gone():
+    original = record("game", 1, 2)
+    copy = original.clone()
+    copy._apply_transform(numbered(3))
+    del original
+    other = record("other", 9)
+    for number in (4, 5):
+        copy._apply_transform(numbered(number))
+    assert copy.dump().frames == 3
+    assert sorted(videos().values()) == [[1, 2], [3, 4, 5]]
+    assert other.dump().frames == 1
+
+
+def test_a_fork_leaves_the_signals_blocked_that_the_program_has_blocked():
+    record("game", 1).dump()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGUSR1})
+    try:
+        child = os.fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert {signal.SIGTERM, signal.SIGUSR1} <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_sigterm_waits_until_a_video_that_has_its_name_has_its_row():
+    script = """
+    class Slow(CSVLogger):
+        def log_video(self, *args, **settings):
+            print("ready", flush=True)
+            time.sleep(1)
+            return super().log_video(*args, **settings)
+
+    logger = Slow("run")
+    record().dump()
+    time.sleep(60)
+"""
+    code, _, errors, _ = terminated(script)
+    assert code in (128 + signal.SIGTERM, -signal.SIGTERM), errors
+    assert videos() == {"game_0.mp4": list(range(10))}
+    assert rows() == 1
+
+
 START = """
     import multiprocessing, os, signal, sys, threading, time
     from pictures import numbered

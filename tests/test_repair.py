@@ -618,6 +618,29 @@ def test_a_folder_into_which_a_training_publishes_is_neither_wrong_nor_an_except
     assert len(rows(run)) == 200
 
 
+def test_two_repairs_at_once_lose_and_double_nothing(tmp_path):
+    for number in range(6):
+        leave(tag=f"game{number}", numbers=range(number, number + 20))
+    script = "from vidrec.repair import repair; from pathlib import Path; list(repair(Path(sys.argv[1])))"
+    with (
+        started("import sys; " + script, RUN.absolute()) as one,
+        started("import sys; " + script, RUN.absolute()) as two,
+    ):
+        assert [one.wait(60), two.wait(60)] == [0, 0]
+    assert part_files() == []
+    found = {path.name: numbers_in(path) for path in RUN.rglob("*.mp4")}
+    assert found == {f"game{number}_0.mp4": list(range(number, number + 20)) for number in range(6)}
+    assert len(rows()) == 6
+
+
+def test_a_repair_waits_for_no_other_and_leaves_its_clip_alone():
+    path = leave()
+    with files.exclusively(path.with_suffix(".log")) as ours:
+        assert ours
+        assert [one.outcome for one in repair(RUN.absolute())] == ["being recorded"]
+    assert [one.outcome for one in repair(RUN.absolute())] == ["repaired"]
+
+
 @pytest.mark.parametrize("what", [repair, verify])
 def test_a_clip_that_is_published_meanwhile_is_no_problem(what, monkeypatch):
     path, listed = leave(), folders.left_clips(RUN.absolute())

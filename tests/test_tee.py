@@ -26,6 +26,8 @@ from vidrec import (
     VideoRecorder,
     VidrecWarning,
 )
+from vidrec import clip as clip_module
+from vidrec import encoder as encoder_module
 from vidrec.clip import TensorClip
 from vidrec.encoder import Encoder
 
@@ -430,3 +432,16 @@ def test_clips_of_ones_own_are_not_shared():
         recorder._apply_transform(torch.full((3, 48, 64), shade, dtype=torch.uint8))
     recorder.dump()
     assert (half.videos[0].value.shape[1], whole.videos[0].value.shape[1]) == (2, 4)
+
+
+def test_what_a_failed_encoder_leaves_is_let_go_of():
+    recorder = VideoRecorder(TeeLogger(CSVLogger("a"), MemoryLogger()), "video", skip=1)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(3):
+        record(recorder, [number])
+        [encoder] = list(encoder_module._running)
+        encoder._process.kill()
+        with pytest.raises(EncoderError):
+            recorder.dump()
+    assert clip_module._open == set()
+    assert len(os.listdir("/proc/self/fd")) == before
