@@ -98,7 +98,7 @@ def test_what_the_service_could_not_publish_is_kept_here_and_dumped_again(serve)
     record(recorder, range(5))
     with pytest.raises(RuntimeError, match="moon") as caught:
         recorder.dump()
-    [kept] = left()
+    [kept] = [path for path in left() if path.suffix != ".log"]
     assert str(kept) in caught.value.__notes__[0]
     record(recorder, range(5, 8))
     assert numbers_in(recorder.dump().path) == list(range(8))
