@@ -192,12 +192,12 @@ def _let_sigterm() -> None:
 
 
 def _leave_all() -> None:
-    global lock, _busy, _held
+    global lock, _busy, _held, _ending
     lock = threading.RLock()  # whoever held it is not in this process
     for recording in known():
         recording.leave()
     _adopted.clear()
-    _busy, _held = 0, None
+    _busy, _held, _ending = 0, None, False
     if signal.getsignal(signal.SIGTERM) is _terminate:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
     _let_sigterm()
