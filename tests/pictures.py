@@ -1,5 +1,6 @@
 """Pictures whose pixels are a number, and a way to read video files that owes nothing to vidrec."""
 
+import csv
 import re
 import subprocess
 from pathlib import Path
@@ -47,6 +48,25 @@ def decode(path: Path) -> np.ndarray:
 def numbers_in(path: Path) -> list[int]:
     """Return the number of each frame of a file."""
     return [read_number(picture) for picture in decode(path)]
+
+
+def cells_in(path: Path, lanes: int, size: tuple[int, int] = (24, 32)) -> list[list[int]]:
+    """Return the numbers in the cells of each grid in a video, of pictures of (height, width)."""
+    columns = int(np.ceil(np.sqrt(lanes)))
+    height, width = size
+    return [
+        [
+            read_number(frame[row * height : (row + 1) * height, column * width : (column + 1) * width])
+            for row, column in (divmod(lane, columns) for lane in range(lanes))
+        ]
+        for frame in decode(path)
+    ]
+
+
+def rows(folder: str | Path = "csv_logs/run") -> list[dict[str, str]]:
+    """Return the rows of ``videos.csv``, by column."""
+    with open(Path(folder, "videos.csv"), newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def probe(path: Path) -> str:

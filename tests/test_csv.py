@@ -12,7 +12,7 @@ import pytest
 import torch
 import torchrl.record
 from conftest import ENCODED
-from pictures import numbered, numbers_in
+from pictures import numbered, numbers_in, rows
 from tensordict import MemoryMappedTensor
 
 from vidrec import CSVLogger, EncoderError, FrameError, SettingError, TagError, VideoRecorder, VidrecWarning
@@ -22,11 +22,6 @@ from vidrec.index import COLUMNS
 def video_of(*numbers):
     """A video as TorchRL's recorder gives it, uint8 [1, T, 3, H, W]."""
     return torch.stack([numbered(number) for number in numbers]).permute(0, 3, 1, 2).unsqueeze(0)
-
-
-def rows(folder="csv_logs/run"):
-    with open(Path(folder, "videos.csv"), newline="") as index:
-        return list(csv.DictReader(index))
 
 
 @pytest.mark.parametrize("video_format", [*ENCODED, "pt"])

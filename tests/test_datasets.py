@@ -1,13 +1,12 @@
 """Replay buffers and datasets: what passes by without an environment."""
 
-import csv
 import io
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from pictures import decode, numbered, numbers_in, read_number
+from pictures import decode, numbered, numbers_in, read_number, rows
 from PIL import Image
 from tensordict import NonTensorStack, TensorDict
 from torchrl.collectors.utils import split_trajectories
@@ -69,11 +68,6 @@ def found():
     """The names of all videos without the step, and the numbers in their pictures."""
     paths = sorted(Path("csv_logs/run/videos").glob("*.mkv"))
     return sorted((path.stem.rpartition("_")[0], numbers_in(path)) for path in paths)
-
-
-def rows():
-    with open("csv_logs/run/videos.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 BUFFERS = {

@@ -11,7 +11,7 @@ import torch
 from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import decode, numbers_in, read_number
+from pictures import decode, numbers_in, read_number, rows
 from tensordict import TensorDict
 from test_real import run_example
 from torchrl.envs import Compose, StepCounter, TransformedEnv
@@ -38,11 +38,6 @@ def found(folder="csv_logs/run/videos"):
     """The names of all finished videos, and the numbers in their pictures."""
     paths = [path for path in sorted(Path(folder).rglob("*.m*")) if ".part-" not in path.name]
     return {str(path.relative_to(folder)): numbers_in(path) for path in paths}
-
-
-def rows():
-    with open("csv_logs/run/videos.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def model(lengths, steps, *, skip, lanes, by_episode, dumps):

@@ -1,6 +1,5 @@
 """Wherever TorchRL puts a recorder: over a batched env, in its workers, in collectors and evaluators."""
 
-import csv
 import functools
 import gc
 import re
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import require
-from pictures import decode, numbered, numbers_in, read_number
+from pictures import cells_in, numbered, numbers_in, read_number, rows
 from tensordict import TensorDict
 from torchrl.collectors import Collector, Evaluator, MultiAsyncCollector, MultiSyncCollector
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
@@ -63,11 +62,6 @@ def found(folder="csv_logs/run/videos"):
     """The names of all videos, and the numbers in their pictures."""
     assert not list(Path().rglob("*.part-*"))
     return {str(path.relative_to(folder)): numbers_in(path) for path in sorted(Path(folder).rglob("*.*"))}
-
-
-def rows(exp_name="run"):
-    with open(f"csv_logs/{exp_name}/videos.csv", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def pictures_in(*batches):
@@ -120,19 +114,6 @@ def check_episodes(*rollouts):
         assert row["ended"] == ended.get((lane, episode), "unfinished")
         assert (int(row["frames"]), int(row["length"])) == (len(numbers), len(numbers) - 1)
     assert len(rows()) == len(videos)
-
-
-def grids(path, lanes, size=(24, 32)):
-    """The numbers in the cells of each grid in a video."""
-    columns = int(np.ceil(np.sqrt(lanes)))
-    height, width = size
-    return [
-        [
-            read_number(frame[row * height : (row + 1) * height, column * width : (column + 1) * width])
-            for row, column in (divmod(lane, columns) for lane in range(lanes))
-        ]
-        for frame in decode(path)
-    ]
 
 
 def processes(mark):
@@ -209,7 +190,7 @@ def test_by_default_all_sub_envs_are_in_one_grid_without_stutter(kind):
             expected.append([read_number(picture) for picture in after[:, step]])
     (path,) = Path("csv_logs/run/videos").iterdir()
     assert path.name == "video_0.mkv"
-    assert grids(path, 3) == expected
+    assert cells_in(path, 3) == expected
 
 
 # gymnasium's vectorised envs
@@ -314,7 +295,7 @@ def test_gym_env_with_num_envs_has_a_video_for_each_lane_and_a_grid_of_all():
     assert by_episode(found()) == expected
     (path,) = Path("csv_logs/grid/videos").iterdir()
     after = td["next", "observation"]
-    assert grids(path, 3) == [
+    assert cells_in(path, 3) == [
         [Picture.number(one) for one in all_]
         for all_ in [td["observation"][:, 0], *(after[:, step] for step in range(td.shape[1]))]
     ]

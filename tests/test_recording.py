@@ -13,6 +13,7 @@ import pytest
 import torch
 from conftest import ENCODED, require
 from pictures import numbered, numbers_in, read_number
+from processes import wait_for_encoders
 from worlds import FailingLogger
 
 from vidrec import CSVLogger, VideoRecorder, VidrecWarning, lifetime
@@ -74,15 +75,6 @@ def process(end, video_format="mp4", **kwargs):
 def videos(pattern="*"):
     found = Path("csv_logs/run/videos").glob(pattern)
     return sorted(path for path in found if path.suffix != ".log")
-
-
-def wait_for_encoders(folder):
-    """FFmpeg ends by itself once its input has ended: wait until none writes into `folder`."""
-    for _ in range(1000):
-        if subprocess.run(["pgrep", "-f", f"ffmpeg.*{folder}"], stdout=subprocess.DEVNULL).returncode:
-            return
-        time.sleep(0.01)
-    raise AssertionError("an encoder does not end")
 
 
 @pytest.mark.parametrize("video_format", ENCODED)

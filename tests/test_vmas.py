@@ -1,6 +1,5 @@
 """VMAS: a batched env of several agents, whose lanes are no sub-envs of TorchRL's and whose entries are nested."""
 
-import csv
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -9,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import missing, require
-from pictures import decode, numbered, numbers_in, read_number
+from pictures import cells_in, decode, numbered, numbers_in, rows
 from tensordict import TensorDict
 from torchrl.data import Unbounded
 from torchrl.envs import Compose, StepCounter, TransformedEnv
@@ -84,11 +83,6 @@ def found():
     return {path.name: path for path in sorted(Path("csv_logs/run/videos").glob("*.mkv"))}
 
 
-def rows():
-    with open("csv_logs/run/videos.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def run(env, steps=13):
     """Two steps, a reset of lane 1 in the middle of its episode, and more steps, with resets of what is done."""
     torch.manual_seed(0)
@@ -114,18 +108,6 @@ def by_episode(seen):
         for number in numbers:
             found[number >> 9, number >> 5 & 15].append(number)
     return dict(found)
-
-
-def cells(path, lanes=LANES, size=(24, 32)):
-    columns = int(np.ceil(np.sqrt(lanes)))
-    height, width = size
-    return [
-        [
-            read_number(frame[row * height : (row + 1) * height, column * width : (column + 1) * width])
-            for row, column in (divmod(lane, columns) for lane in range(lanes))
-        ]
-        for frame in decode(path)
-    ]
 
 
 def test_each_lane_has_a_video(vmas):
@@ -227,7 +209,7 @@ def test_a_picture_for_each_agent_is_in_the_grid_and_refused_where_each_lane_has
     env.rollout(3)
     env.close()
     (path,) = found().values()
-    assert cells(path, 2 * LANES) == [list(range(2 * LANES))] * 4
+    assert cells_in(path, 2 * LANES, LANES) == [list(range(2 * LANES))] * 4
     env = TransformedEnv(vmas(), Compose(Pictures(key, of), recorder(in_keys=[key], make_grid=False)))
     with pytest.raises(FrameError, match="holds 6 pictures; expected one for each of 3 lanes"):
         env.reset()

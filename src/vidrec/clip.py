@@ -422,3 +422,12 @@ CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
 def open_clip(stem: Path, encoding: Encoding, index: Path | None = None) -> FileClip:
     """Return the kind of clip that writes `encoding`, see `FileClip`; it opens nothing before its first picture."""
     return CLIPS.get(encoding.video_format, EncodedClip)(stem, encoding, index)
+
+
+def _leave_all() -> None:
+    """Let go of the clips of the parent in a forked child, which would hold their locks."""
+    for clip in list(_open):
+        clip.leave()
+
+
+os.register_at_fork(after_in_child=_leave_all)

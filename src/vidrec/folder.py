@@ -120,10 +120,10 @@ def indices(folder: Path) -> Iterator[VideoIndex]:
             yield VideoIndex(place)
 
 
-def rows(folder: Path) -> dict[Path, list[dict[str, str]]]:
-    """Return the rows of all indices of a folder that can be read, by the file that they are about."""
+def rows(folder: Path, of: Iterable[VideoIndex]) -> dict[Path, list[dict[str, str]]]:
+    """Return the rows of those indices that can be read, by the file in the folder that they are about."""
     found: dict[Path, list[dict[str, str]]] = defaultdict(list)
-    for index in indices(folder):
+    for index in of:
         for row in _rows(index):
             path = index.folder / row["file"]
             if path.is_relative_to(folder):

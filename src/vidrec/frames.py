@@ -149,8 +149,9 @@ def is_unknown(x: Tensor, zeros: NDArray[np.bool_]) -> NDArray[np.bool_]:
     That is NaN all over, and zeros all over where `zeros` says that this is no picture.
     """
     unknown = np.zeros(len(x), bool)
-    for at, picture in enumerate(x):
-        corner = float(picture[0, 0, 0]) if x.is_floating_point() or zeros[at] else 1.0
+    for at in range(len(x)) if x.is_floating_point() else np.flatnonzero(zeros):
+        picture = x[int(at)]
+        corner = float(picture[0, 0, 0])
         if math.isnan(corner):
             unknown[at] = np.isnan(picture.cpu().float().numpy()).all()
         elif not corner and zeros[at]:

@@ -22,7 +22,7 @@ from vidrec.errors import EncoderError
 from vidrec.ffmpeg import check_ffmpeg, contents, cut, encode_again, join
 from vidrec.folder import LeftClip
 from vidrec.index import VideoIndex
-from vidrec.torch_file import HEAD_BYTES, complete
+from vidrec.torch_file import HEAD_BYTES, complete, measure
 
 CHUNK_BYTES = 2**20
 
@@ -106,13 +106,11 @@ class _Repair:
     def run(self) -> Repaired:
         clip = self.clip
         first = clip.first
-        published = [path for path in clip.parts if any(path.samefile(video) for video in self._videos())]
-        if published:  # its name was given, and this one not yet taken away
-            parts = []
-        else:
-            parts = [
-                (path, count) for path in (clip.whole_parts() if clip.parts else []) if (count := self._count(path))
-            ]
+        videos = self._videos()
+        parts: list[tuple[Path, int]] = []
+        # unless its name was given, and this one not yet taken away
+        if clip.parts and not any(path.samefile(video) for path in clip.parts for video in videos):
+            parts = [(path, count) for path in clip.whole_parts() if (count := self._count(path))]
         frames = sum(count for _, count in parts)
         if not frames:
             return self._finish_row(first)
@@ -158,19 +156,20 @@ class _Repair:
         # not resolved: the folder of the videos may be a link
         return VideoIndex(Path(os.path.normpath(self.clip.stem.parent / str(place))))
 
+    def _step(self, video: Path) -> str | None:
+        """Return the step in the name of a finished video of this clip; None if it is none."""
+        match = re.fullmatch(rf"{re.escape(self.clip.stem.name)}_(\d+)(_\d+)?", video.stem)
+        return match and match[1]
+
     def _videos(self) -> list[Path]:
         """Return the finished videos of this clip's name."""
-        name = re.compile(rf"{re.escape(self.clip.stem.name)}_\d+(_\d+)?")
         found = (path for path in self.clip.stem.parent.iterdir() if path.suffix in folders.SUFFIXES)
-        return sorted(path for path in found if files.MARK not in path.name and name.fullmatch(path.stem))
+        return sorted(path for path in found if self._step(path) is not None)
 
     def _target(self, suffix: str) -> Path:
         """Return the name with the step after the last one of this tag."""
         stem = self.clip.stem
-        found = [*self._videos(), *self.taken]
-        steps = [
-            match[1] for path in found if (match := re.fullmatch(rf"{re.escape(stem.name)}_(\d+)(_\d+)?", path.stem))
-        ]
+        steps = [self._step(path) or "" for path in (*self._videos(), *self.taken)]
         if (index := self._index) is not None:
             tag = self._tag(index, stem)
             steps += [row.get("step", "") for row in index.rows() if row.get("tag") == tag]
@@ -287,7 +286,7 @@ def _head(part: Path) -> int:
 def _tensor_bytes(part: Path) -> int:
     """Return how large the tensor in a file of ``torch.save`` is; 0 if it is not finished."""
     try:
-        with zipfile.ZipFile(part) as archive:
-            return 0 if archive.testzip() else max(entry.file_size for entry in archive.infolist())
+        size, broken = measure(part)
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
         return 0
+    return 0 if broken else size

@@ -31,7 +31,6 @@ class Sidecar:
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
         self.close = weakref.finalize(self, os.close, self.descriptor)
         self.close.atexit = False  # clips are finished at exit; the descriptor ends with the process
-        _open.add(self)
         try:
             lock(self.descriptor)
             line = json.dumps(about).encode() + b"\n"
@@ -55,15 +54,3 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}
-
-
-_open: "weakref.WeakSet[Sidecar]" = weakref.WeakSet()
-
-
-def _leave_all() -> None:
-    """Close the inherited descriptors in a forked child, which would hold the lock."""
-    for sidecar in list(_open):
-        sidecar.close()
-
-
-os.register_at_fork(after_in_child=_leave_all)

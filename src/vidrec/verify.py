@@ -12,6 +12,7 @@ from vidrec import folder as folders
 from vidrec.encoding import FORMATS
 from vidrec.errors import shown
 from vidrec.ffmpeg import contents
+from vidrec.torch_file import measure
 
 PIXEL_BYTES = 3
 
@@ -36,9 +37,9 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
         folder: where to look.
         watch: is given all videos, and yields them.
     """
-    rows, indexed = folders.rows(folder), []
-    for index in folders.indices(folder):
-        indexed.append(index.folder)
+    indices = list(folders.indices(folder))
+    rows = folders.rows(folder, indices)
+    for index in indices:
         try:
             index.rows()
         except (OSError, ValueError) as error:
@@ -51,11 +52,12 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
         for problem in list(problems(path, own[0] if own else None)):
             if path.exists():  # or else it was deleted meanwhile
                 yield Problem(path, problem)
-    alone = {path for path in {*paths, *rows} if any(path.is_relative_to(place) for place in indexed)}
+    alone = {path for path in {*paths, *rows} if any(path.is_relative_to(index.folder) for index in indices)}
     for pause_s in (0.0, 0.1, 1.0):  # a training may be about to add or delete the other
-        time.sleep(pause_s if alone else 0.0)
-        rows = folders.rows(folder)
-        alone = {path for path in alone if path.exists() != (path in rows)}
+        if alone:
+            time.sleep(pause_s)
+            rows = folders.rows(folder, indices)
+            alone = {path for path in alone if path.exists() != (path in rows)}
     for path in sorted(alone):
         found = path.exists()
         yield Problem(path, "has no row in videos.csv" if found else "is not there, and has a row in videos.csv")
@@ -111,10 +113,8 @@ def _tensor(path: Path, row: dict[str, str] | None) -> dict[str, Any]:
     """Return what is known of a tensor on disk, whose shape only its row tells."""
     size, words = path.stat().st_size, ""
     if path.suffix == ".pt":
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-            words = f"the checksum of {broken} is wrong" if broken else ""
-            size = max(entry.file_size for entry in archive.infolist())
+        size, broken = measure(path)
+        words = f"the checksum of {broken} is wrong" if broken else ""
     about: dict[str, Any] = {"codec": "none", "words": words, "times": []}
     if row is None:
         return about
