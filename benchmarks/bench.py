@@ -26,7 +26,7 @@ from torchrl.data import Composite, Unbounded
 from torchrl.envs import EnvBase, TransformedEnv
 
 import vidrec
-from vidrec.ffmpeg import find_ffmpeg
+from vidrec.ffmpeg.files import find_ffmpeg
 
 LIBRARIES = {"vidrec": vidrec, "TorchRL": torchrl.record}
 SIZE, STEP_S, WARM_UP = (480, 640), 0.005, 5
@@ -38,38 +38,38 @@ def scene(size: tuple[int, int], length: int = 24) -> torch.Tensor:
     rng = np.random.default_rng(0)
     y, x = (axis / side for axis, side in zip(np.indices(size), size, strict=True))
     loop = np.empty((length, *size, 3), np.uint8)
-    for picture, phase in zip(loop, 2 * np.pi * np.arange(length) / length, strict=True):
+    for frame, phase in zip(loop, 2 * np.pi * np.arange(length) / length, strict=True):
         colours = np.stack([90 + 120 * x, 60 + 130 * y, 200 - 45 * (x + y)], -1)
         colours[np.hypot(x - 0.5 - 0.3 * np.cos(phase), y - 0.5 - 0.3 * np.sin(phase)) < 0.1] = 230, 60, 40
         colours[(abs(x - 0.5 - 0.35 * np.sin(phase)) < 0.08) & (abs(y - 0.8) < 0.05)] = 40, 40, 60
-        picture[:] = np.clip(colours + rng.normal(0, 2, colours.shape), 0, 255)
+        frame[:] = np.clip(colours + rng.normal(0, 2, colours.shape), 0, 255)
     return torch.from_numpy(loop)
 
 
 class Simulator(EnvBase):
-    """An env whose step waits, as for a simulator; its pictures are made beforehand, and it never ends."""
+    """An env whose step waits, as for a simulator; its frames are made beforehand, and it never ends."""
 
-    def __init__(self, pictures: torch.Tensor) -> None:
+    def __init__(self, frames: torch.Tensor) -> None:
         super().__init__()
-        self.pictures, self.steps = pictures, 0
-        self.observation_spec = Composite(pixels=Unbounded(pictures.shape[1:], dtype=torch.uint8))
+        self.frames, self.steps = frames, 0
+        self.observation_spec = Composite(pixels=Unbounded(frames.shape[1:], dtype=torch.uint8))
         self.action_spec = self.reward_spec = Unbounded((1,))
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
-        return TensorDict({"pixels": self.pictures[0]})
+        return TensorDict({"pixels": self.frames[0]})
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         time.sleep(STEP_S)
         self.steps += 1
-        picture = self.pictures[self.steps % len(self.pictures)]
-        return TensorDict({"pixels": picture, "reward": torch.zeros(1), "done": torch.zeros(1, dtype=torch.bool)})
+        frame = self.frames[self.steps % len(self.frames)]
+        return TensorDict({"pixels": frame, "reward": torch.zeros(1), "done": torch.zeros(1, dtype=torch.bool)})
 
     def _set_seed(self, seed: int | None) -> None:
         pass
 
 
 def roll(env: EnvBase, frames: int) -> None:
-    """Step as a collector does, keeping nothing: the pictures are those of the reset and of ``frames - 1`` steps."""
+    """Step as a collector does, keeping nothing: the frames are those of the reset and of ``frames - 1`` steps."""
     tensordict = env.reset()
     for _ in range(frames - 1):
         _, tensordict = env.step_and_maybe_reset(tensordict.set("action", torch.zeros(1)))
@@ -119,12 +119,12 @@ def rollout_and_dump(case: str, frames: int, size: tuple[int, int], folder: str)
 
 
 def dump_alone(case: str, frames: int, size: tuple[int, int], folder: str) -> dict[str, float]:
-    """Time vidrec's `dump` after pictures that came as fast as they could."""
-    pictures = scene(size)
+    """Time vidrec's `dump` after frames that came as fast as they could."""
+    frames = scene(size)
     recorder = vidrec.VideoRecorder(vidrec.CSVLogger("bench", folder, video_format="mp4"), "clip", skip=1)
     for length in (WARM_UP, frames):
         for i in range(length):
-            recorder(TensorDict({"pixels": pictures[i % len(pictures)][None]}, [1]))
+            recorder(TensorDict({"pixels": frames[i % len(frames)][None]}, [1]))
         start = time.perf_counter()
         video = recorder.dump()
         dump_s = time.perf_counter() - start
@@ -169,7 +169,7 @@ def main(repeat: int, frames: int) -> None:
         print(f"peak, vidrec / TorchRL       1 / {theirs['peak_mb'] / peak_mb:7.0f}   below 1 MB counted as 1 MB")
         print(f"peak with the encoder's      1 / {theirs['peak_mb'] / (peak_mb + ours['encoder_mb']):7.0f}")
 
-    print(f"\ndump of vidrec, pictures as fast as they come, medians of {repeat}\n")
+    print(f"\ndump of vidrec, frames as fast as they come, medians of {repeat}\n")
     print(f"{SHORT:>18} frames{LONG:>9} frames   ratio, target: at most 3")
     for size in ((84, 84), (240, 320)):
         short, long = compare([("dump", SHORT, size), ("dump", LONG, size)], repeat)

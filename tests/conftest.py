@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from pictures import numbered
+from numbered_frames import numbered
 
-from vidrec import lifetime
-from vidrec.encoder import Encoder
-from vidrec.encoding import Encoding
+from vidrec.ffmpeg.encoder import Encoder
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.recording import lifetime
 
 # at home a test that lacks something skips and says what; with VIDREC_REQUIRE_ALL=1, as in CI, it fails
 REQUIRE_ALL = bool(os.environ.get("VIDREC_REQUIRE_ALL"))
@@ -40,7 +40,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 @pytest.fixture
 def start():
-    """Start an encoder of numbered pictures; none outlives the test."""
+    """Start an encoder of numbered frames; none outlives the test."""
     started = []
 
     def start(path, *, fps="30", size=(48, 64), args=None, **more):

@@ -13,7 +13,7 @@ import torch
 from fuzz.fuzz_recorder import NAMES, PLAIN, run
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pictures import decode, numbered, read_number
+from numbered_frames import decode, numbered, read_number
 from PIL import Image
 from tensordict import TensorDict
 
@@ -54,7 +54,7 @@ def check_video(video_format, tag, suffix=None, step=None):
         recorders.append(recorder := VideoRecorder(CSVLogger("run", video_format=video_format), tag, skip=1))
         recorder._apply_transform(numbered(1))
         recorder._apply_transform(numbered(2))
-        assert [read_number(picture.permute(1, 2, 0)) for picture in recorder.obs] == [1, 2]
+        assert [read_number(frame.permute(1, 2, 0)) for frame in recorder.obs] == [1, 2]
         recorder._apply_transform(numbered(3))
         return recorder.dump(suffix, step)
 
@@ -70,8 +70,8 @@ def check_video(video_format, tag, suffix=None, step=None):
     assert {path.absolute() for path in files(".")} == {video.path, Path("csv_logs/run/videos.csv").absolute()}
     with open("csv_logs/run/videos.csv", newline="") as index:
         assert [Path("csv_logs/run", row["file"]).absolute() for row in csv.DictReader(index)] == [video.path]
-    pictures = video.pictures() if video_format == "memmap" else decode(video.path)
-    assert [read_number(picture) for picture in pictures] == [1, 2, 3]
+    frames = video.iter_frames() if video_format == "memmap" else decode(video.path)
+    assert [read_number(frame) for frame in frames] == [1, 2, 3]
 
 
 @quick
@@ -193,12 +193,12 @@ def test_any_option_is_right_or_refused(name, value):
         assert files(".") == set()
 
 
-def check_picture(picture, **args):
-    """Expect a video of the pictures, or a refusal that names the entry, and then a video of the next picture."""
+def check_frame(frame, **args):
+    """Expect a video of the frames, or a refusal that names the entry, and then a video of the next frame."""
     recorder = VideoRecorder(MemoryLogger(), "video", skip=1, **args)
-    _, refusal = attempt(FrameError, recorder._apply_transform, picture)
+    _, refusal = attempt(FrameError, recorder._apply_transform, frame)
     if refusal is not None:
-        assert "picture" in str(refusal)
+        assert "frame" in str(refusal)
         assert len(recorder.obs) == 0
         recorder._apply_transform(numbered(1))
     recorder.dump()
@@ -213,10 +213,10 @@ DTYPES = sorted({value for value in vars(torch).values() if isinstance(value, to
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_dtype_is_taken_or_refused(dtype):
     try:
-        pictures = torch.empty(2, 6, 8, 3, dtype=dtype)
+        frames = torch.empty(2, 6, 8, 3, dtype=dtype)
     except RuntimeError:
         pytest.skip("torch makes no tensor of it")
-    check_picture(pictures)
+    check_frame(frames)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float16, torch.uint16])
@@ -240,7 +240,7 @@ ODD = {
 
 @pytest.mark.parametrize("make", ODD.values(), ids=ODD)
 def test_odd_memory_is_read(make):
-    assert check_picture(make()) is None
+    assert check_frame(make()) is None
 
 
 class BadArray:
@@ -253,20 +253,20 @@ REFUSED = {
     "broken interface": BadArray,
     "dates": lambda: np.zeros((6, 8, 3), "M8[s]"),
     "a bomb": lambda: b"P6 99999 99999 255 " + bytes(100),
-    "a large picture that is not there": lambda: b"P6 9999 9999 255 " + bytes(100),
+    "a large frame that is not there": lambda: b"P6 9999 9999 255 " + bytes(100),
     "a bad header": lambda: b"P6 2x 3 255 " + bytes(100),
 }
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("make", REFUSED.values(), ids=REFUSED)
-def test_what_holds_no_picture_is_refused(make):
-    assert check_picture(make()) is not None
+def test_what_holds_no_frame_is_refused(make):
+    assert check_frame(make()) is not None
 
 
 @quick
 @given(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "PPM", "WEBP"]), st.data())
-def test_damaged_files_of_pictures_are_read_or_refused(kind, data):
+def test_damaged_files_of_frames_are_read_or_refused(kind, data):
     buffer = io.BytesIO()
     Image.fromarray(numbered(5, (16, 16)).numpy()).save(buffer, kind)
     raw = bytearray(buffer.getvalue())
@@ -274,17 +274,17 @@ def test_damaged_files_of_pictures_are_read_or_refused(kind, data):
         raw[data.draw(st.integers(0, min(len(raw), 99) - 1))] = data.draw(st.integers(0, 255))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's
-        check_picture(bytes(raw[: data.draw(st.integers(1, len(raw)))]))
+        check_frame(bytes(raw[: data.draw(st.integers(1, len(raw)))]))
 
 
 @pytest.mark.parametrize("crop", [np.int64(4), (np.int64(4), np.int32(4)), 4])
 def test_numpy_numbers_are_numbers(crop):
-    assert check_picture(numbered(1), center_crop=crop) is None
+    assert check_frame(numbered(1), center_crop=crop) is None
 
 
 def test_an_entry_of_the_wrong_kind_leaves_the_recorder_usable():
     for thing in (None, "text", 3.0, object(), {}, [], [[]], b"", np.float32(3)):
-        assert check_picture(thing) is not None
+        assert check_frame(thing) is not None
 
 
 @quick

@@ -1,4 +1,4 @@
-"""TensorBoard in Chromium: what was recorded is seen there, moving, on both pages that show pictures."""
+"""TensorBoard in Chromium: what was recorded is seen there, moving, on both pages that show frames."""
 
 import io
 import itertools
@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import missing, require
-from pictures import numbered, read_number
+from numbered_frames import numbered, read_number
 from PIL import Image
 from tensordict.nn import TensorDictModule
 from torchrl.envs import GymEnv, TransformedEnv, step_mdp
@@ -26,8 +26,8 @@ from vidrec import TensorboardLogger, VideoRecorder
 
 PAGES = ["images", "timeseries"]
 
-# a picture that is loaded, the slider over its steps or None, its address, and the words on its card
-Panel = namedtuple("Panel", ["picture", "slider", "address", "words"])
+# a frame that is loaded, the slider over its steps or None, its address, and the words on its card
+Panel = namedtuple("Panel", ["frame", "slider", "address", "words"])
 
 # all of them, through all shadow roots
 FIND_PANELS = """
@@ -139,7 +139,7 @@ def find_panels(browser):
 
 
 def find_panel(browser, *words, not_at=None):
-    """Return the panel on whose card these words are, or None; words change before the picture and its address do."""
+    """Return the panel on whose card these words are, or None; words change before the frame and its address do."""
     found = [panel for panel in find_panels(browser) if set(words) <= set(panel.words) and panel.address != not_at]
     assert len(found) <= 1, found
     return found[0] if found else None
@@ -156,15 +156,15 @@ def open_panel(browser, address, page, *words):
     pytest.fail(f"{page} has no panel with {words}, but {[panel.words for panel in find_panels(browser)]}")
 
 
-def look(picture):
-    """Return what is on the screen where the picture is, uint8 [H, W, 3]."""
-    return np.asarray(Image.open(io.BytesIO(picture.screenshot_as_png)).convert("RGB"))
+def look(frame):
+    """Return what is on the screen where the frame is, uint8 [H, W, 3]."""
+    return np.asarray(Image.open(io.BytesIO(frame.screenshot_as_png)).convert("RGB"))
 
 
-def moves(picture, seconds=4):
+def moves(frame, seconds=4):
     """Return whether what is on the screen changes."""
-    first = look(picture)
-    return wait_for(lambda: not np.array_equal(first, look(picture)), seconds)
+    first = look(frame)
+    return wait_for(lambda: not np.array_equal(first, look(frame)), seconds)
 
 
 def play_mspacman(video_format, seed):
@@ -191,9 +191,9 @@ def test_a_game_of_mspacman_moves_in_tensorboard(browser, serve):
     address = serve("logs")
     for page in PAGES:
         for video_format in ("apng", "gif"):
-            picture = open_panel(browser, address, page, "mspacman", video_format, "2,000").picture
-            assert look(picture).std() > 30  # not one colour
-            assert moves(picture)
+            frame = open_panel(browser, address, page, "mspacman", video_format, "2,000").frame
+            assert look(frame).std() > 30  # not one colour
+            assert moves(frame)
     if "VIDREC_SAVE_PANEL" in os.environ:
         set_size(browser, 1000, 600)
         browser.execute_script("document.querySelector('[aria-label=\"Close side pane\"]').click()")
@@ -201,12 +201,12 @@ def test_a_game_of_mspacman_moves_in_tensorboard(browser, serve):
         browser.save_screenshot(os.environ["VIDREC_SAVE_PANEL"])
 
 
-def assert_plays(picture, numbers, fps):
+def assert_plays(frame, numbers, fps):
     """Watch it for two seconds: it shows these numbers, and goes from one to the next at `fps`, round and round."""
     seen = []
     for _ in range(8):
         before = time.monotonic()
-        number = read_number(look(picture))
+        number = read_number(look(frame))
         seen.append((before, time.monotonic(), number))
         time.sleep(0.2)
     shown = [number for *_, number in seen]
@@ -221,7 +221,7 @@ def assert_plays(picture, numbers, fps):
 @pytest.mark.parametrize("video_format", ["apng", "gif"])
 def test_tensorboard_plays_the_numbers_of_each_step_as_fast_as_asked(browser, serve, video_format):
     logger = TensorboardLogger("run", "logs", video_format=video_format)
-    world = PixelsEnv(picture=lambda number, lane: numbered(500 + number, (96, 128)))
+    world = PixelsEnv(frame=lambda number, env_id: numbered(500 + number, (96, 128)))
     env = TransformedEnv(world, VideoRecorder(logger, "numbers", skip=1, fps=10))
     for step in (1000, 2000):
         env.rollout(59)
@@ -232,10 +232,10 @@ def test_tensorboard_plays_the_numbers_of_each_step_as_fast_as_asked(browser, se
     address = serve("logs")
     for page in PAGES:
         second = open_panel(browser, address, page, "numbers", "run", "2,000")
-        assert_plays(second.picture, range(560, 620), fps=10)
+        assert_plays(second.frame, range(560, 620), fps=10)
         second.slider.send_keys(ARROW_LEFT)
         first = wait_for(lambda left=second.address: find_panel(browser, "numbers", "run", "1,000", not_at=left), 10)
-        assert read_number(look(first.picture)) in range(500, 560)
+        assert read_number(look(first.frame)) in range(500, 560)
 
 
 def test_a_video_of_one_frame_stands_still(browser, serve):
@@ -244,6 +244,6 @@ def test_a_video_of_one_frame_stands_still(browser, serve):
     logger.experiment.close()
     address = serve("logs")
     for page in PAGES:
-        picture = open_panel(browser, address, page, "still", "run", "0").picture
-        assert read_number(look(picture)) == 700
-        assert not moves(picture, seconds=1)
+        frame = open_panel(browser, address, page, "still", "run", "0").frame
+        assert read_number(look(frame)) == 700
+        assert not moves(frame, seconds=1)

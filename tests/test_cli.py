@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import missing
-from pictures import numbered
+from numbered_frames import numbered
 from processes import run_python, within, without
 from test_repair import RUN, cut_off, leave, part_files, rows, shown, tree
 
 import vidrec
 from vidrec import CSVLogger, VideoRecorder
-from vidrec.ffmpeg import run
-from vidrec.index import VideoIndex
-from vidrec.repair import repair
-from vidrec.verify import verify
+from vidrec.ffmpeg.files import run
+from vidrec.files.index import VideoIndex
+from vidrec.tools.repair import repair
+from vidrec.tools.verify import verify
 
 VIDREC = [sys.executable, "-m", "vidrec"]
 
@@ -158,7 +158,7 @@ def test_a_tensor_file_with_a_wrong_end_or_no_entries(change):
 def test_a_memmap_with_some_bytes_more():
     path = published("memmap")
     path.write_bytes(path.read_bytes() + b"more")
-    assert wrong() == {"game_0.memmap": "is damaged: 4 bytes are no whole picture"}
+    assert wrong() == {"game_0.memmap": "is damaged: 4 bytes are no whole frame"}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_frames_that_are_not_shown_one_after_the_other(numbers, problem, monkeyp
     path, listing = published("apng", frames=5), "#tb 0: 1/1\n#codec_id 0: rawvideo\n#dimensions 0: 64x48\n"
     frames = "".join(f"0, {i}, {time}, 1, 9216, 0x0\n" for i, time in enumerate(numbers.split()))
     done = subprocess.CompletedProcess([], 0, listing + frames, "")
-    monkeypatch.setattr("vidrec.ffmpeg._run", lambda args: done)
+    monkeypatch.setattr("vidrec.ffmpeg.files._run", lambda args: done)
     assert wrong() == {path.name: problem}
 
 
@@ -201,7 +201,7 @@ def test_what_is_unfinished_is_a_problem_until_it_is_repaired():
 
 INDICES = {
     "empty": b"",
-    "a head alone": b"tag,step,file,frames,fps,height,width,codec,seconds,lane,episode,return,length,ended\n",
+    "a head alone": b"tag,step,file,frames,fps,height,width,codec,seconds,env,episode,return,length,ended\n",
     "no head": b"game,0,videos/game_0.pt,20,30.0,48,64,none,0.6,,,,,\n",
     "other columns": b"a,b\n1,2\n",
     "no size": b"tag,step,file,frames\ngame,0,videos/game_0.pt,20\n",

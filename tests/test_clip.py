@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import ENCODED
-from pictures import decode, numbered, numbers_in, probe, read_number
+from numbered_frames import decode, numbered, numbers_in, probe, read_number
 from tensordict import MemoryMappedTensor
 
-from vidrec.clip import TensorClip, open_clip
-from vidrec.encoder import Encoder
-from vidrec.encoding import Encoding
+from vidrec.clips.clip import TensorClip, open_clip
 from vidrec.errors import EncoderError, FrameError
-from vidrec.files import MARK
+from vidrec.ffmpeg.encoder import Encoder
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.files.names import MARK
 
 TENSORS = ["pt", "memmap"]
 EXACT = ["mkv", *TENSORS]
@@ -38,11 +38,11 @@ def clip(tmp_path):
 
 
 def write(clip, numbers, size=(48, 64)):
-    """Write one numbered picture after another out of the same memory."""
-    picture = torch.empty(1, *size, 3, dtype=torch.uint8)
+    """Write one numbered frame after another out of the same memory."""
+    frame = torch.empty(1, *size, 3, dtype=torch.uint8)
     for number in numbers:
-        picture[0] = numbered(number, size)
-        clip.write(picture)
+        frame[0] = numbered(number, size)
+        clip.write(frame)
 
 
 def noise(frames, height, width):
@@ -50,12 +50,12 @@ def noise(frames, height, width):
 
 
 def recorded(clip):
-    return torch.stack(list(clip.pictures())).numpy()
+    return torch.stack(list(clip.iter_frames())).numpy()
 
 
 def numbers_of(video):
     if video.path.suffix == ".memmap":
-        return [read_number(picture) for picture in video.pictures()]
+        return [read_number(frame) for frame in video.iter_frames()]
     return numbers_in(video.path)
 
 
@@ -96,19 +96,19 @@ def files_of_at_most(size):
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (3, 5)], ids=str)
 @pytest.mark.parametrize("length", [1, 2, 7, 100])
 @pytest.mark.parametrize("video_format", ALL)
-def test_every_picture_is_in_the_file_once_and_in_order(clip, video_format, length, size):
+def test_every_frame_is_in_the_file_once_and_in_order(clip, video_format, length, size):
     clip = clip(video_format)
     write(clip, range(length), size)
     assert (clip.frames, clip.size) == (length, size)
     video = clip.finish()
     assert (video.frames, video.encoding) == (length, clip.encoding)
     assert numbers_of(video) == list(range(length))
-    assert {tuple(picture.shape) for picture in video.pictures()} == {(*video.size, 3)}
+    assert {tuple(frame.shape) for frame in video.iter_frames()} == {(*video.size, 3)}
     assert video.size == clip.encoding.file_size(size)
 
 
 @pytest.mark.parametrize("video_format", ALL)
-def test_pictures_after_finish_go_on_in_the_same_video(clip, tmp_path, video_format):
+def test_frames_after_finish_go_on_in_the_same_video(clip, tmp_path, video_format):
     clip = clip(video_format)
     for begin, end in ((0, 3), (3, 4), (4, 50), (50, 50)):
         write(clip, range(begin, end))
@@ -121,38 +121,38 @@ def test_pictures_after_finish_go_on_in_the_same_video(clip, tmp_path, video_for
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (7, 9), (1, 8), (8, 1)], ids=str)
 @pytest.mark.parametrize("video_format", EXACT)
 def test_lossless_formats_keep_every_pixel(clip, video_format, size):
-    clip, pictures = clip(video_format), noise(7, *size)
-    clip.write(pictures)
+    clip, frames = clip(video_format), noise(7, *size)
+    clip.write(frames)
     video = clip.finish()
     if video_format != "memmap":
-        assert np.array_equal(decode(video.path), pictures)
-    assert np.array_equal(torch.stack(list(video.pictures())), pictures)
-    assert np.array_equal(recorded(clip), pictures)
+        assert np.array_equal(decode(video.path), frames)
+    assert np.array_equal(torch.stack(list(video.iter_frames())), frames)
+    assert np.array_equal(recorded(clip), frames)
 
 
 def test_a_gif_of_up_to_255_colours_is_at_most_one_level_off(clip):
-    clip, pictures = clip("gif"), noise(5, 15, 17)
-    clip.write(pictures)
-    assert np.abs(decode(clip.finish().path).astype(int) - pictures.numpy()).max() <= 1
+    clip, frames = clip("gif"), noise(5, 15, 17)
+    clip.write(frames)
+    assert np.abs(decode(clip.finish().path).astype(int) - frames.numpy()).max() <= 1
 
 
 def test_a_pt_file_is_the_tensor_that_torchrl_writes(clip):
-    clip, pictures = clip("pt"), noise(7, 47, 63)
-    for part in (pictures[:4], pictures[4:]):
+    clip, frames = clip("pt"), noise(7, 47, 63)
+    for part in (frames[:4], frames[4:]):
         clip.write(part)
         path = clip.finish().path
     video = torch.load(path, weights_only=True)
     assert video.dtype == torch.uint8
     assert video.is_contiguous()
-    assert torch.equal(video, pictures.permute(0, 3, 1, 2)[None])
+    assert torch.equal(video, frames.permute(0, 3, 1, 2)[None])
     assert torch.equal(torch.load(path, mmap=True), video)
     assert zipfile.ZipFile(path).testzip() is None
 
 
 def test_a_memmap_file_holds_the_bytes_that_torchrl_writes(clip, tmp_path):
-    clip, pictures = clip("memmap"), noise(7, 47, 63)
-    clip.write(pictures)
-    MemoryMappedTensor.from_tensor(pictures.permute(0, 3, 1, 2)[None].contiguous(), filename=tmp_path / "torchrl")
+    clip, frames = clip("memmap"), noise(7, 47, 63)
+    clip.write(frames)
+    MemoryMappedTensor.from_tensor(frames.permute(0, 3, 1, 2)[None].contiguous(), filename=tmp_path / "torchrl")
     assert clip.finish().path.read_bytes() == (tmp_path / "torchrl").read_bytes()
 
 
@@ -183,22 +183,22 @@ def test_another_size_is_refused_and_the_clip_as_it_was(clip, video_format):
 @pytest.mark.parametrize("settings", [{}, {"scale": 1}, {"scale": 3}], ids=str)
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (3, 4), (1, 8), (9, 1), (300, 7)], ids=str)
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_pictures_come_back_in_the_size_that_was_recorded(clip, video_format, size, settings):
+def test_frames_come_back_in_the_size_that_was_recorded(clip, video_format, size, settings):
     clip = clip(video_format, **settings, crf=None if video_format in ("gif", "apng") else 1)
     ramp = torch.linspace(16, 240, size[0] * size[1]).reshape(1, *size, 1).expand(-1, -1, -1, 3).byte()
-    pictures = torch.cat([ramp, 255 - ramp]).contiguous()
-    clip.write(pictures)
+    frames = torch.cat([ramp, 255 - ramp]).contiguous()
+    clip.write(frames)
     back = recorded(clip)
-    assert back.shape == tuple(pictures.shape)
-    assert np.abs(back.astype(int) - pictures.numpy()).max() < 10
+    assert back.shape == tuple(frames.shape)
+    assert np.abs(back.astype(int) - frames.numpy()).max() < 10
     write(clip, [1], size)
     assert len(recorded(clip)) == clip.frames == 3
 
 
 @pytest.mark.parametrize("video_format", ALL)
-def test_nothing_is_opened_before_the_first_picture(clip, tmp_path, video_format):
+def test_nothing_is_opened_before_the_first_frame(clip, tmp_path, video_format):
     clip = clip(video_format)
-    assert (clip.frames, clip.size, list(clip.pictures())) == (0, None, [])
+    assert (clip.frames, clip.size, list(clip.iter_frames())) == (0, None, [])
     clip.discard()
     assert list(tmp_path.iterdir()) == []
 
@@ -232,11 +232,11 @@ def test_a_discarded_clip_leaves_no_file(clip, tmp_path, video_format, finishes)
 
 @pytest.mark.parametrize("handed_over", [0, 1000, 48 * 64 * 3], ids=["nothing", "a part", "all"])
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_an_interrupt_costs_at_most_the_picture_it_cuts_into(clip, monkeypatch, video_format, handed_over):
+def test_an_interrupt_costs_at_most_the_frame_it_cuts_into(clip, monkeypatch, video_format, handed_over):
     clip, encoder_write = clip(video_format), Encoder.write
 
-    def interrupted(encoder, picture):
-        encoder_write(encoder, picture.reshape(-1)[:handed_over])
+    def interrupted(encoder, frame):
+        encoder_write(encoder, frame.reshape(-1)[:handed_over])
         raise KeyboardInterrupt
 
     write(clip, range(3))
@@ -255,15 +255,15 @@ def test_an_interrupt_costs_at_most_the_picture_it_cuts_into(clip, monkeypatch, 
 @pytest.mark.parametrize("video_format", TENSORS)
 def test_a_full_disk_is_an_error_and_what_was_written_stays(clip, tmp_path, video_format, size):
     clip = clip(video_format)
-    picture = size[0] * size[1] * 3
-    room = 64 + 9 * picture + min(2000, picture // 2)  # 2000: what ends a pt file
+    frame = size[0] * size[1] * 3
+    room = 64 + 9 * frame + min(2000, frame // 2)  # 2000: what ends a pt file
     with files_of_at_most(room):
         for _ in range(2):
             with pytest.raises(EncoderError, match=rf"{tmp_path}.*which holds 9 frames, failed: .*File too large"):
                 write(clip, range(clip.frames, 12), size)
         video = clip.finish()
         assert numbers_of(video) == list(range(9))
-        assert video_format == "pt" or video.path.stat().st_size == 9 * picture
+        assert video_format == "pt" or video.path.stat().st_size == 9 * frame
     write(clip, range(9, 12), size)
     assert numbers_of(clip.finish()) == list(range(12))
 
@@ -342,7 +342,7 @@ def test_an_mp4_has_a_key_frame_every_two_seconds(clip):
 
 @pytest.mark.parametrize("video_format", ["mp4", "webm"])
 @pytest.mark.parametrize("settings", [{"scale": 1}, {"scale": 3}], ids=str)
-def test_an_odd_picture_is_padded_by_its_own_last_row_and_column(clip, video_format, settings):
+def test_an_odd_frame_is_padded_by_its_own_last_row_and_column(clip, video_format, settings):
     clip = clip(video_format, crf=4, **settings)
     rows, columns = torch.linspace(60, 120, 47)[:, None], torch.linspace(0, 120, 63)[None]
     clip.write((rows + columns).byte()[None, ..., None].repeat(1, 1, 1, 3))
@@ -358,9 +358,9 @@ def test_an_odd_picture_is_padded_by_its_own_last_row_and_column(clip, video_for
 def test_colours_are_right_to_the_pixel(clip, video_format):
     clip = clip(video_format, crf=None if video_format in ("gif", "apng") else 1)
     colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [200, 30, 120], [128, 128, 128]])
-    picture = colours[torch.arange(48 * 64) % 6].reshape(48, 64, 3)
-    clip.write(picture[None].byte())
-    assert np.abs(recorded(clip)[0].astype(int) - picture.numpy()).max() < 10
+    frame = colours[torch.arange(48 * 64) % 6].reshape(48, 64, 3)
+    clip.write(frame[None].byte())
+    assert np.abs(recorded(clip)[0].astype(int) - frame.numpy()).max() < 10
 
 
 def test_a_gif_whose_palette_changes_from_frame_to_frame_shows_the_colours_of_each(clip):

@@ -12,11 +12,11 @@ import pytest
 import torch
 import torchrl.record
 from conftest import ENCODED
-from pictures import numbered, numbers_in, rows
+from numbered_frames import numbered, numbers_in, rows
 from tensordict import MemoryMappedTensor
 
 from vidrec import CSVLogger, EncoderError, FrameError, SettingError, TagError, VideoRecorder, VidrecWarning
-from vidrec.index import COLUMNS
+from vidrec.files.index import COLUMNS
 
 
 def video_of(*numbers):
@@ -46,7 +46,7 @@ def test_a_plain_tensor_becomes_a_video(video_format, scale):
         "width": str(width),
         "codec": codec,
         "seconds": "0.2",
-        **dict.fromkeys(("lane", "episode", "return", "length", "ended"), ""),
+        **dict.fromkeys(("env_id", "episode", "return", "length", "ended"), ""),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pictures import decode, numbered, numbers_in, read_number, rows
+from numbered_frames import decode, numbered, numbers_in, read_number, rows
 from PIL import Image
 from tensordict import NonTensorStack, TensorDict
 from torchrl.collectors.utils import split_trajectories
@@ -28,13 +28,13 @@ from vidrec import CSVLogger, FrameError, VideoRecorder, VidrecWarning, keep_bes
 IMAGE = ("next", "observation", "image")
 
 
-def pictures(numbers, size=(24, 32)):
-    """Numbered pictures, uint8 [N, 3, H, W]; the number 0 is black."""
+def frames(numbers, size=(24, 32)):
+    """Numbered frames, uint8 [N, 3, H, W]; the number 0 is black."""
     return torch.stack([numbered(number, size).permute(2, 0, 1) for number in numbers])
 
 
 def data(lengths, zeros_at_end=False):
-    """Episodes one after the other, whose pictures are 100 * (episode + 1) + step; each step gives the reward 1."""
+    """Episodes one after the other, whose frames are 100 * (episode + 1) + step; each step gives the reward 1."""
     ids = [episode for episode, length in enumerate(lengths) for _ in range(length)]
     steps = [step for length in lengths for step in range(length)]
     last = torch.tensor([step == lengths[episode] - 1 for episode, step in zip(ids, steps, strict=True)])[:, None]
@@ -45,7 +45,7 @@ def data(lengths, zeros_at_end=False):
         {
             "episode": torch.tensor(ids, dtype=torch.int32),
             "next": {
-                "observation": {"image": pictures(numbers)},
+                "observation": {"image": frames(numbers)},
                 "done": last,
                 "truncated": torch.zeros_like(last),
                 "terminated": last.clone(),
@@ -65,7 +65,7 @@ def recorder(**kwargs):
 
 
 def found():
-    """The names of all videos without the step, and the numbers in their pictures."""
+    """The names of all videos without the step, and the numbers in their frames."""
     paths = sorted(Path("csv_logs/run/videos").glob("*.mkv"))
     return sorted((path.stem.rpartition("_")[0], numbers_in(path)) for path in paths)
 
@@ -209,7 +209,7 @@ def openx(tmp_path, lengths, transform, zeros_at_end=False, **kwargs):
 
 
 def numbers_in_batch(batch):
-    return [read_number(picture.permute(1, 2, 0)) for picture in batch[IMAGE]]
+    return [read_number(frame.permute(1, 2, 0)) for frame in batch[IMAGE]]
 
 
 @pytest.mark.parametrize("strict_length", [True, False])
@@ -223,7 +223,7 @@ def test_the_loop_of_openx_gives_its_batch_in_one_video(tmp_path, strict_length)
 
 
 @pytest.mark.parametrize("strict_length", [True, False])
-def test_each_trajectory_of_openx_has_its_video_without_the_pictures_that_it_lacks(tmp_path, strict_length):
+def test_each_trajectory_of_openx_has_its_video_without_the_frames_that_it_lacks(tmp_path, strict_length):
     t = recorder(dump_on_done=True)
     dataset = openx(tmp_path, [12, 3, 5], t, zeros_at_end=True, batch_size=10, slice_len=5, strict_length=strict_length)
     expected, lacking = [], 0
@@ -246,10 +246,10 @@ def test_each_trajectory_of_openx_has_its_video_without_the_pictures_that_it_lac
     assert sorted(numbers for _, numbers in found()) == sorted(numbers for numbers in expected if numbers)
 
 
-# what a picture may be
+# what a frame may be
 
 
-def test_encoded_pictures_and_those_of_pillow_are_decoded():
+def test_encoded_frames_and_those_of_pillow_are_decoded():
     def png(number):
         file = io.BytesIO()
         Image.fromarray(numbered(number).numpy()).save(file, "PNG")
@@ -259,7 +259,7 @@ def test_encoded_pictures_and_those_of_pillow_are_decoded():
     t(TensorDict({"pixels": NonTensorStack(*[png(number) for number in (3, 4)])}, [2]))
     t._apply_transform([Image.fromarray(numbered(5).numpy())])
     assert numbers_in(t.dump().path) == [3, 4, 5]
-    with pytest.raises(FrameError, match=r"'pixels'\[0\] is 7 bytes that are no picture"):
+    with pytest.raises(FrameError, match=r"'pixels'\[0\] is 7 bytes that are no frame"):
         t(TensorDict({"pixels": NonTensorStack(b"no PNG!", b"nor one")}, [2]))
     with pytest.raises(FrameError, match="is a dict"):
         t._apply_transform({"bytes": png(1)})
@@ -268,7 +268,7 @@ def test_encoded_pictures_and_those_of_pillow_are_decoded():
 # what is no padding, no id and no flag
 
 
-def test_masks_of_pictures_agents_and_actions_are_no_padding():
+def test_masks_of_frames_agents_and_actions_are_no_padding():
     for step, (key, shape) in enumerate(
         ((("observation", "mask"), (8, 24, 32)), (("agents", "mask"), (8, 2)), ("mask", (8, 3)))
     ):
@@ -278,12 +278,12 @@ def test_masks_of_pictures_agents_and_actions_are_no_padding():
 
 
 def test_several_cameras_of_a_step_follow_one_another_also_in_trajectories():
-    td = data([2, 3]).set("pixels", pictures(range(1, 11)).reshape(5, 2, 3, 24, 32))
+    td = data([2, 3]).set("pixels", frames(range(1, 11)).reshape(5, 2, 3, 24, 32))
     t = VideoRecorder(CSVLogger("run", video_format="mkv"), "cameras", in_keys=["pixels"], dump_on_done=True)
     t(td)
     assert found() == [("cameras_ep0", [1, 2, 3, 4]), ("cameras_ep1", [5, 6, 7, 8, 9, 10])]
     t = VideoRecorder(CSVLogger("run"), "both", in_keys=["pixels", IMAGE])
-    with pytest.raises(FrameError, match=r"has 10 pictures and .* has 5; expected as many"):
+    with pytest.raises(FrameError, match=r"has 10 frames and .* has 5; expected as many"):
         t(td)
 
 
@@ -337,7 +337,7 @@ def prefetching(recorder, batch_size=10, steps=600):
     done = torch.zeros(steps, 1, dtype=torch.bool)
     done[4::5] = True
     numbers = torch.arange(steps)
-    buffer.extend(TensorDict({"number": numbers, "pixels": pictures(numbers), "next": {"done": done}}, [steps]))
+    buffer.extend(TensorDict({"number": numbers, "pixels": frames(numbers), "next": {"done": done}}, [steps]))
     return buffer, drawn.samples
 
 
@@ -386,7 +386,7 @@ def test_skip_and_max_frames_count_what_is_drawn_ahead():
     for _ in range(47):
         buffer.sample()
     buffer.shutdown()
-    with pytest.warns(VidrecWarning, match=r"66 pictures .* came after max_frames=100"):
+    with pytest.warns(VidrecWarning, match=r"66 frames .* came after max_frames=100"):
         video = t.dump()
     assert video.frames == 100
     assert len(set(numbers_in(video.path))) == 100

@@ -2,21 +2,25 @@
 
 import doctest
 import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 from conftest import require
 
+import vidrec
+
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("module", ["frames", "encoding", "recorder"])
+MODULES = sorted(module.name for module in pkgutil.walk_packages(vidrec.__path__, "vidrec."))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
 def test_the_examples_in_the_docstrings_hold(module):
     require("ale_py")
-    result = doctest.testmod(importlib.import_module(f"vidrec.{module}"))
-    assert result.attempted
-    assert not result.failed
+    assert not doctest.testmod(importlib.import_module(module)).failed
 
 
 def test_each_difference_names_a_test_that_exists():

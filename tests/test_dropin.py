@@ -8,7 +8,7 @@ import torch
 import torchrl.record
 from tensordict import TensorDict
 from torchrl.envs import Compose, StepCounter, TransformedEnv
-from worlds import FailingLogger, KeepLogger, PixelsEnv, random_pictures
+from worlds import FailingLogger, KeepLogger, PixelsEnv, random_frames
 
 from vidrec import FrameError, VideoRecorder
 
@@ -44,7 +44,7 @@ def assert_equal(theirs, ours):
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("skip", [None, 1, 3])
 def test_a_rollout_gives_the_same_tensors_as_torchrl(batch_size, layout, skip, make_grid):
-    env = PixelsEnv(batch_size, picture=random_pictures(*LAYOUTS[layout]))
+    env = PixelsEnv(batch_size, frame=random_frames(*LAYOUTS[layout]))
     theirs, ours = both(env, dumps=2, skip=skip, make_grid=make_grid, fps=12)
     assert len(ours) == 2
     assert_equal(theirs, ours)
@@ -53,7 +53,7 @@ def test_a_rollout_gives_the_same_tensors_as_torchrl(batch_size, layout, skip, m
 @pytest.mark.parametrize("make_grid", [None, True])
 @pytest.mark.parametrize("shape", [(5, 6, 8, 3), (2, 5, 3, 6, 8), (6, 8, 3)], ids=str)
 def test_a_dataset_batch_gives_the_same_tensors_as_torchrl(make_grid, shape):
-    picture = random_pictures(*shape)
+    frame = random_frames(*shape)
     theirs, ours = KeepLogger(), KeepLogger()
     recorders = [
         recorder(logger, "tag", in_keys=[("next", "image")], make_grid=make_grid)
@@ -61,7 +61,7 @@ def test_a_dataset_batch_gives_the_same_tensors_as_torchrl(make_grid, shape):
     ]
     for recorder in recorders:
         for i in range(3):
-            recorder(TensorDict({"next": {"image": picture(i, 0)}}))
+            recorder(TensorDict({"next": {"image": frame(i, 0)}}))
         recorder.dump()
     assert_equal(theirs.calls, ours.calls)
 
@@ -69,12 +69,12 @@ def test_a_dataset_batch_gives_the_same_tensors_as_torchrl(make_grid, shape):
 @pytest.mark.parametrize("kwargs", [{"max_frames": 5}, {"max_frames": 5, "skip": 2}], ids=str)
 @pytest.mark.filterwarnings("ignore:.*max_frames")
 def test_max_frames_keeps_the_same_frames_as_torchrl(kwargs):
-    assert_equal(*both(PixelsEnv((3,), picture=random_pictures(6, 8, 3)), dumps=2, **{"skip": 1, **kwargs}))
+    assert_equal(*both(PixelsEnv((3,), frame=random_frames(6, 8, 3)), dumps=2, **{"skip": 1, **kwargs}))
 
 
 def test_dump_on_done_dumps_at_the_same_steps_as_torchrl():
     theirs, ours = both(
-        PixelsEnv((2,), horizon=4, picture=random_pictures(6, 8, 3)),
+        PixelsEnv((2,), horizon=4, frame=random_frames(6, 8, 3)),
         steps=14,
         dump_on_done=True,
         rollout={"break_when_any_done": False},
@@ -88,26 +88,26 @@ def test_center_crop_is_the_middle_as_torchvision_cuts_it():
     for side in range(6, 12):
         for crop in range(1, 7):
             logger = KeepLogger()
-            picture = random_pictures(side, side + 1, 3)(0, 0)
+            frame = random_frames(side, side + 1, 3)(0, 0)
             recorder = VideoRecorder(logger, "tag", center_crop=crop)
-            recorder._apply_transform(picture)
+            recorder._apply_transform(frame)
             recorder.dump()
             top, left = round((side - crop) / 2), round((side + 1 - crop) / 2)
-            expected = picture[top : top + crop, left : left + crop].permute(2, 0, 1)
+            expected = frame[top : top + crop, left : left + crop].permute(2, 0, 1)
             assert (logger.videos[0][0, 0] == expected).all()
 
 
 # the differences
 
 
-def test_grey_pictures_without_channels_have_three_in_the_video():
-    theirs, ours = both(PixelsEnv(picture=random_pictures(6, 8)), skip=1)
+def test_grey_frames_without_channels_have_three_in_the_video():
+    theirs, ours = both(PixelsEnv(frame=random_frames(6, 8)), skip=1)
     assert theirs[0][1].shape == (1, 12, 1, 6, 8)
     assert ours[0][1].shape == (1, 12, 3, 6, 8)
     assert (theirs[0][1] == ours[0][1]).all()
 
 
-def test_a_picture_that_is_drawn_over_in_place_stays_as_it_was():
+def test_a_frame_that_is_drawn_over_in_place_stays_as_it_was():
     canvas = torch.zeros(6, 8, dtype=torch.uint8)
     theirs, ours = KeepLogger(), KeepLogger()
     for recorder in (torchrl.record.VideoRecorder(theirs, "tag"), VideoRecorder(ours, "tag")):
@@ -119,7 +119,7 @@ def test_a_picture_that_is_drawn_over_in_place_stays_as_it_was():
 
 
 def test_floats_are_scaled_and_not_cast_to_black():
-    theirs, ours = both(PixelsEnv(picture=lambda number, lane: torch.full((6, 8, 3), 0.5)), skip=1)
+    theirs, ours = both(PixelsEnv(frame=lambda number, env_id: torch.full((6, 8, 3), 0.5)), skip=1)
     assert theirs[0][1].unique().tolist() == [0]
     assert ours[0][1].unique().tolist() == [128]
 
@@ -129,31 +129,31 @@ def test_floats_are_scaled_and_not_cast_to_black():
     [(True, torch.bool, 1, 255), (300, torch.int16, 44, 255), (-1, torch.int16, 255, 0)],
 )
 def test_other_integers_are_clamped_and_bool_is_black_and_white(value, dtype, theirs_has, ours_has):
-    theirs, ours = both(PixelsEnv(picture=lambda number, lane: torch.full((6, 8, 3), value, dtype=dtype)), skip=1)
+    theirs, ours = both(PixelsEnv(frame=lambda number, env_id: torch.full((6, 8, 3), value, dtype=dtype)), skip=1)
     assert theirs[0][1].unique().tolist() == [theirs_has]
     assert ours[0][1].unique().tolist() == [ours_has]
 
 
 def test_rgba_is_recorded_on_black():
-    picture = torch.tensor([200, 100, 50, 128], dtype=torch.uint8).expand(6, 8, 4)
+    frame = torch.tensor([200, 100, 50, 128], dtype=torch.uint8).expand(6, 8, 4)
     with pytest.raises(RuntimeError, match="Invalid observation shape"):
-        torchrl.record.VideoRecorder(KeepLogger(), "tag")._apply_transform(picture)
+        torchrl.record.VideoRecorder(KeepLogger(), "tag")._apply_transform(frame)
     logger = KeepLogger()
     recorder = VideoRecorder(logger, "tag")
-    recorder._apply_transform(picture)
+    recorder._apply_transform(frame)
     recorder.dump()
     assert logger.videos[0][0, 0, :, 0, 0].tolist() == [100, 50, 25]
 
 
-def test_the_batch_size_tells_grey_lanes_from_an_rgb_picture():
-    theirs, ours = both(PixelsEnv((3,), picture=random_pictures(6, 8)), skip=1)
-    assert theirs[0][1].shape == (1, 12, 3, 6, 8)  # three lanes as one picture's channels
+def test_the_batch_size_tells_grey_envs_from_an_rgb_frame():
+    theirs, ours = both(PixelsEnv((3,), frame=random_frames(6, 8)), skip=1)
+    assert theirs[0][1].shape == (1, 12, 3, 6, 8)  # three envs as one frame's channels
     assert ours[0][1].shape == (1, 12, 3, 12, 16)  # a grid of three
 
 
-def test_skip_counts_the_pictures_of_a_dataset_and_not_its_batches():
+def test_skip_counts_the_frames_of_a_dataset_and_not_its_batches():
     theirs, ours = KeepLogger(), KeepLogger()
-    batches = [random_pictures(200, 6, 8, 3)(i, 0) for i in range(5)]
+    batches = [random_frames(200, 6, 8, 3)(i, 0) for i in range(5)]
     for recorder in (torchrl.record.VideoRecorder(theirs, "tag", skip=10), VideoRecorder(ours, "tag", skip=10)):
         for batch in batches:
             recorder(TensorDict({"pixels": batch}, [200]))
@@ -188,15 +188,15 @@ def test_an_empty_dump_does_not_advance_the_step():
     assert (theirs.iter, ours.iter) == (1, 0)
 
 
-def test_a_partial_reset_adds_no_picture_of_the_whole_batch():
+def test_a_partial_reset_adds_no_frame_of_the_whole_batch():
     horizon = torch.tensor([2, 4])
     theirs, ours = both(
-        PixelsEnv((2,), horizon=horizon, picture=random_pictures(6, 8, 3)),
+        PixelsEnv((2,), horizon=horizon, frame=random_frames(6, 8, 3)),
         steps=12,
         rollout={"break_when_any_done": False},
     )
     assert theirs[0][1].shape[1] == 18
-    # the reset, 12 steps, and the two resets of both lanes at once, after steps 4 and 8
+    # the reset, 12 steps, and the two resets of both envs at once, after steps 4 and 8
     assert ours[0][1].shape[1] == 13 + 2
 
 
@@ -205,7 +205,7 @@ def test_dump_on_done_sees_what_transforms_behind_it_end(behind):
     def record(recorder_class):
         logger = KeepLogger()
         transforms = [recorder_class(logger, "tag", dump_on_done=True, skip=1), StepCounter(max_steps=3)]
-        env = TransformedEnv(PixelsEnv(picture=random_pictures(6, 8, 3)), Compose(*transforms[:: -1 if behind else 1]))
+        env = TransformedEnv(PixelsEnv(frame=random_frames(6, 8, 3)), Compose(*transforms[:: -1 if behind else 1]))
         env.rollout(7, break_when_any_done=False)
         return [video.shape[1] for video in logger.videos]
 
@@ -216,7 +216,7 @@ def test_dump_on_done_sees_what_transforms_behind_it_end(behind):
 def test_dump_on_done_sees_it_in_a_loop_of_steps_too():
     logger = KeepLogger()
     env = TransformedEnv(
-        PixelsEnv(picture=random_pictures(6, 8, 3)),
+        PixelsEnv(frame=random_frames(6, 8, 3)),
         Compose(VideoRecorder(logger, "tag", dump_on_done=True, skip=1), StepCounter(max_steps=3)),
     )
     td = env.reset()
@@ -239,7 +239,7 @@ def test_a_logger_that_raises_loses_nothing():
     assert ours.videos[0][0, :, 0, 0, 0].tolist() == [0, 1]
 
 
-def test_a_picture_of_another_size_is_refused_at_once_and_the_clip_goes_on():
+def test_a_frame_of_another_size_is_refused_at_once_and_the_clip_goes_on():
     logger = KeepLogger()
     recorder = VideoRecorder(logger, "tag")
     small, large = torch.zeros(6, 8, 3, dtype=torch.uint8), torch.zeros(8, 8, 3, dtype=torch.uint8)
@@ -255,7 +255,7 @@ def test_a_picture_of_another_size_is_refused_at_once_and_the_clip_goes_on():
 
 def test_out_keys_of_other_names_hold_the_same_entry_in_data_and_specs():
     env = TransformedEnv(
-        PixelsEnv(picture=random_pictures(6, 8, 3)), VideoRecorder(KeepLogger(), "tag", out_keys=[("seen", "pixels")])
+        PixelsEnv(frame=random_frames(6, 8, 3)), VideoRecorder(KeepLogger(), "tag", out_keys=[("seen", "pixels")])
     )
     td = env.reset()
     assert td["seen", "pixels"] is td["pixels"]
@@ -264,7 +264,7 @@ def test_out_keys_of_other_names_hold_the_same_entry_in_data_and_specs():
     assert (rollout["next", "seen", "pixels"] == rollout["next", "pixels"]).all()
 
 
-def test_center_crop_takes_a_pair_and_refuses_what_is_larger_than_the_picture():
+def test_center_crop_takes_a_pair_and_refuses_what_is_larger_than_the_frame():
     logger = KeepLogger()
     recorder = VideoRecorder(logger, "tag", center_crop=(2, 4))
     recorder._apply_transform(torch.zeros(6, 8, 3, dtype=torch.uint8))

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from conftest import ENCODED, fill, missing
-from pictures import decode, numbered, numbers_in
+from numbered_frames import decode, numbered, numbers_in
 from processes import within
 
-from vidrec.encoder import Encoder
 from vidrec.errors import EncoderError
+from vidrec.ffmpeg.encoder import Encoder
 
 forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 
@@ -46,7 +46,7 @@ def forked(child):
 
 
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_a_finished_file_holds_every_picture_once(start, tmp_path, video_format):
+def test_a_finished_file_holds_every_frame_once(start, tmp_path, video_format):
     path = tmp_path / f"it's %d a:b.{video_format}"
     encoder = start(path)
     fill(encoder, range(150))
@@ -55,14 +55,14 @@ def test_a_finished_file_holds_every_picture_once(start, tmp_path, video_format)
     assert gone(encoder)
 
 
-def test_a_picture_may_be_larger_than_the_pipe(start, tmp_path):
+def test_a_frame_may_be_larger_than_the_pipe(start, tmp_path):
     size = (700, 900)
     encoder = start(tmp_path / "a.mkv", size=size)
-    pictures = [numbered(number, size).numpy() for number in range(4)]
-    for picture in pictures:
-        encoder.write(picture)
+    frames = [numbered(number, size).numpy() for number in range(4)]
+    for frame in frames:
+        encoder.write(frame)
     assert encoder.finish() == 4
-    assert np.array_equal(decode(encoder.path), pictures)
+    assert np.array_equal(decode(encoder.path), frames)
 
 
 @pytest.mark.parametrize("then", [overfill, Encoder.finish], ids=["write", "finish"])
@@ -106,7 +106,7 @@ def test_an_ffmpeg_that_computes_without_writing_is_not_stuck(start, tmp_path):
 
 def test_a_slow_ffmpeg_counts_as_stuck_only_once_its_file_stops_growing(start, tmp_path, monkeypatch):
     encoder, looks = start(tmp_path / "a.mp4", timeout_s=30), 0
-    monkeypatch.setattr("vidrec.encoder.time", SimpleNamespace(monotonic=lambda: 20 * looks))
+    monkeypatch.setattr("vidrec.ffmpeg.encoder.time", SimpleNamespace(monotonic=lambda: 20 * looks))
 
     def look():
         nonlocal looks
@@ -146,14 +146,14 @@ def test_an_existing_file_is_kept_and_the_encoder_refused(start, tmp_path, then)
 
 
 def test_a_missing_ffmpeg_is_an_encoder_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("vidrec.encoder.find_ffmpeg", lambda: str(tmp_path / "no ffmpeg"))
+    monkeypatch.setattr("vidrec.ffmpeg.encoder.find_ffmpeg", lambda: str(tmp_path / "no ffmpeg"))
     with pytest.raises(EncoderError, match=r"could not be started for .*a\.mp4.*no ffmpeg"):
         Encoder(tmp_path / "a.mp4", (48, 64), Fraction(30), [], 2)
 
 
-@pytest.mark.parametrize("pictures", [40, 2000], ids=["at the end", "in between"])
+@pytest.mark.parametrize("frames", [40, 2000], ids=["at the end", "in between"])
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_a_full_disk_is_an_error_that_says_so(start, tmp_path, video_format, pictures):
+def test_a_full_disk_is_an_error_that_says_so(start, tmp_path, video_format, frames):
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
     mounted = subprocess.run(mount, capture_output=True, text=True)
     if mounted.returncode:
@@ -161,7 +161,7 @@ def test_a_full_disk_is_an_error_that_says_so(start, tmp_path, video_format, pic
     random = np.random.default_rng(0)
 
     def record():
-        for _ in range(pictures):
+        for _ in range(frames):
             encoder.write(random.integers(0, 256, (48, 64, 3), np.uint8))
         encoder.finish()
 
@@ -246,7 +246,7 @@ def test_ctrl_c_does_not_reach_the_encoder(start, tmp_path):
 
 
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_half_a_picture_at_the_end_is_dropped(start, tmp_path, video_format):
+def test_half_a_frame_at_the_end_is_dropped(start, tmp_path, video_format):
     encoder = start(tmp_path / f"a.{video_format}")
     fill(encoder, range(5))
     assert os.write(encoder._pipe.fileno(), numbered(5).numpy().tobytes()[:-1]) == 48 * 64 * 3 - 1

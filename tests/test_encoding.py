@@ -4,9 +4,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from vidrec import encoding
-from vidrec.encoding import Encoding
 from vidrec.errors import SettingError
+from vidrec.ffmpeg import encoding
+from vidrec.ffmpeg.encoding import Encoding
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_rates_are_exact(fps, exact):
         ("memmap", {}, (47, 63), (47, 63)),
     ],
 )
-def test_small_pictures_are_enlarged_and_halved_colours_made_even(video_format, given, size, in_file):
+def test_small_frames_are_enlarged_and_halved_colours_made_even(video_format, given, size, in_file):
     assert Encoding.of(video_format, **given).file_size(size) == in_file
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ENCODED, missing
-from pictures import numbered, numbers_in, read_number
+from numbered_frames import numbered, numbers_in, read_number
 from processes import children, encoders, run_python, started, the_encoder, wait_for_encoders, within
-from worlds import random_pictures
+from worlds import random_frames
 
 from vidrec import CSVLogger, EncoderError, TeeLogger, VideoRecorder, VidrecError
-from vidrec.encoder import Encoder
+from vidrec.ffmpeg.encoder import Encoder
 
 KILLS = int(os.environ.get("VIDREC_KILLS", 20))
 CLIPS = int(os.environ.get("VIDREC_CLIPS", 2000))
@@ -37,16 +37,16 @@ def _nothing_hangs():
 # a training that writes a dot whenever a frame has been recorded
 VICTIM = """
     import os, signal, sys, time
-    from pictures import numbered
+    from numbered_frames import numbered
     from torchrl.envs import Compose, TransformedEnv
     from vidrec import CSVLogger, VideoRecorder
     from worlds import PixelsEnv
 
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what started the tests may have it ignored
-    pause, fps, picture, *formats = sys.argv[1:]
+    pause, fps, frame, *formats = sys.argv[1:]
     recorders = [VideoRecorder(CSVLogger("run", video_format=name), name, skip=1, fps=fps) for name in formats]
-    shows = {"numbers": None, "stands still": lambda number, lane: numbered(1234)}[picture]
-    env = TransformedEnv(PixelsEnv(picture=shows), Compose(*recorders))
+    shows = {"numbers": None, "stands still": lambda number, env: numbered(1234)}[frame]
+    env = TransformedEnv(PixelsEnv(frame=shows), Compose(*recorders))
     td = env.reset()
     os.write(1, b".")
 
@@ -79,8 +79,8 @@ def shown(path):
         return numbers_in(path)
     planes = np.fromfile(path, np.uint8, offset=64 if path.suffix == ".pt" else 0)
     count = planes.size // (3 * HEIGHT * WIDTH)  # a finished .pt has some bytes more
-    pictures = planes[: count * 3 * HEIGHT * WIDTH].reshape(count, 3, HEIGHT, WIDTH).transpose(0, 2, 3, 1)
-    return [read_number(picture) for picture in pictures]
+    frames = planes[: count * 3 * HEIGHT * WIDTH].reshape(count, 3, HEIGHT, WIDTH).transpose(0, 2, 3, 1)
+    return [read_number(frame) for frame in frames]
 
 
 def shown_if_any(path):
@@ -134,10 +134,10 @@ REPAIR = "from vidrec.__main__ import main; import sys; sys.argv[1:] = ['repair'
 
 
 @pytest.mark.parametrize(
-    ("fps", "frames", "picture"), [(30, 235, "numbers"), (30, 145, "stands still"), (60, 290, "stands still")]
+    ("fps", "frames", "frame"), [(30, 235, "numbers"), (30, 145, "stands still"), (60, 290, "stands still")]
 )
-def test_a_kill_of_everything_at_once_loses_at_most_two_seconds(tmp_path, fps, frames, picture):
-    with started(VICTIM + FOREVER, 1 / fps, fps, picture, *ENCODED, cwd=tmp_path) as victim:
+def test_a_kill_of_everything_at_once_loses_at_most_two_seconds(tmp_path, fps, frames, frame):
+    with started(VICTIM + FOREVER, 1 / fps, fps, frame, *ENCODED, cwd=tmp_path) as victim:
         returned = dots(victim, frames)
         os.kill(victim.pid, signal.SIGSTOP)  # it closes no pipe before its encoders are dead
         ffmpegs = children(victim.pid)
@@ -154,9 +154,9 @@ def test_a_kill_of_everything_at_once_loses_at_most_two_seconds(tmp_path, fps, f
     lost = {}
     for path in paths:
         numbers = shown_if_any(path)
-        assert in_order(numbers) if picture == "numbers" else set(numbers) <= {1234}
+        assert in_order(numbers) if frame == "numbers" else set(numbers) <= {1234}
         lost[path.suffix[1:]] = returned - len(numbers)
-    print(f"of {returned} frames at {fps} fps, picture {picture}, are lost:", lost)
+    print(f"of {returned} frames at {fps} fps, frame {frame}, are lost:", lost)
     assert max(lost.values()) <= 2 * fps, lost
 
 
@@ -171,12 +171,12 @@ ENDS = {  # what the training does, what is done to it, how it ends
     "sys.exit": ("    steps(50)\n    sys.exit(3)\n", None, {3}),
     "an exception in the environment": (
         """
-    def broken(number, lane):
+    def broken(number, env):
         if number == 60:
             raise ZeroDivisionError("the simulator")
         return numbered(number)
 
-    env.base_env.picture = broken
+    env.base_env.frame = broken
     steps(100)
 """,
         None,
@@ -235,9 +235,9 @@ def record(recorder, numbers):
         recorder._apply_transform(numbered(number))
 
 
-def record_and_dump(recorder, numbers, picture=numbered):
+def record_and_dump(recorder, numbers, frame=numbered):
     for number in numbers:
-        recorder._apply_transform(picture(number))
+        recorder._apply_transform(frame(number))
     return recorder.dump()
 
 
@@ -291,7 +291,7 @@ def test_an_encoder_that_dies_names_all_files_of_a_clip_in_parts():
 TRY = """
     import sys
     from pathlib import Path
-    from pictures import numbered
+    from numbered_frames import numbered
     from vidrec import CSVLogger, VideoRecorder, VidrecError
 
     def attempt(then=lambda: None):
@@ -357,7 +357,7 @@ def disk():
 
 @pytest.mark.parametrize("video_format", [*ENCODED, *RAW])
 def test_a_disk_that_is_full_is_an_error_at_a_frame_or_dump_and_no_more_so_once_there_is_room(video_format, disk):
-    recorder, noise = recorder_of(video_format, disk), random_pictures(HEIGHT, WIDTH, 3)
+    recorder, noise = recorder_of(video_format, disk), random_frames(HEIGHT, WIDTH, 3)
     with pytest.raises(EncoderError, match=r"(?s)No space left on device") as error:
         record_and_dump(recorder, range(1000), lambda number: noise(number, 0))
     left = named(error)
@@ -477,7 +477,7 @@ LOADER = """
     import multiprocessing
     from torch.utils.data import DataLoader, Dataset
 
-    class Pictures(Dataset):
+    class Frames(Dataset):
         def __len__(self):
             return 40
 
@@ -486,7 +486,7 @@ LOADER = """
             assert len(recorder.obs) == 0 and recorder.dump() is None
             return number
 
-    loader = DataLoader(Pictures(), num_workers=2, multiprocessing_context="fork", persistent_workers=True)
+    loader = DataLoader(Frames(), num_workers=2, multiprocessing_context="fork", persistent_workers=True)
     for number in loader:
         record(10 + number.item())
     print(recorder.dump().frames, flush=True)
@@ -505,7 +505,7 @@ PARALLEL = """
 """
 OPEN = """
     import sys
-    from pictures import numbered
+    from numbered_frames import numbered
     from vidrec import CSVLogger, VideoRecorder
 
     recorder = VideoRecorder(CSVLogger("run", video_format=sys.argv[1]), "game", skip=1)
@@ -531,7 +531,7 @@ def test_workers_forked_while_a_clip_is_open_leave_it_to_their_parent(forks, vid
 
 SAME_NAMES = """
     import sys, warnings
-    from pictures import numbered
+    from numbered_frames import numbered
     from vidrec import CSVLogger, VideoRecorder
 
     video_format, first, clips = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -637,12 +637,12 @@ def test_a_log_folder_on_another_file_system_changes_nothing(video_format, disk,
 MANY = """
     import gc, os, sys, tempfile
     from pathlib import Path
-    from pictures import numbered
+    from numbered_frames import numbered
     from processes import children
     from vidrec import CSVLogger, VideoRecorder
 
     clips = int(sys.argv[1])
-    picture = numbered(1234, (16, 16))
+    frame = numbered(1234, (16, 16))
     formats = ["mp4", "memmap", "pt"]
     recorders = [VideoRecorder(CSVLogger("run", "logs", name), f"{name}{i}", skip=1) for i, name in enumerate(formats)]
 
@@ -657,7 +657,7 @@ MANY = """
     for clip in range(clips):
         recorder = recorders[clip % len(recorders)]
         for _ in range(2):
-            recorder._apply_transform(picture)
+            recorder._apply_transform(frame)
         assert recorder.dump().frames == 2
         if clip == clips // 5:
             before, held = left(), memory()

@@ -4,18 +4,18 @@ import os
 
 import pytest
 from conftest import ENCODED, fill
-from pictures import numbers_in, read_number
+from numbered_frames import numbers_in, read_number
 
-from vidrec.encoding import Encoding
 from vidrec.errors import EncoderError
-from vidrec.ffmpeg import encode_again, join, read_pictures
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.ffmpeg.files import encode_again, join, read_frames
 
 RATES = [(name, fps) for name in ENCODED for fps in ("30", "30000/1001", "60", "10")]
 
 
 @pytest.mark.parametrize("lengths", [(3, 4, 5), (1, 1, 40)], ids=str)
 @pytest.mark.parametrize(("video_format", "fps"), RATES)
-def test_joined_parts_hold_all_pictures_in_order(start, tmp_path, video_format, fps, lengths):
+def test_joined_parts_hold_all_frames_in_order(start, tmp_path, video_format, fps, lengths):
     parts, total = [], 0
     for part, length in enumerate(lengths):
         encoder = start(tmp_path / f"it's %d part {part}.{video_format}", fps=fps)
@@ -29,7 +29,7 @@ def test_joined_parts_hold_all_pictures_in_order(start, tmp_path, video_format, 
     else:
         assert encode_again(parts, whole, encoding.fps, encoding.again, encoding.encoder_args()) == total
     assert numbers_in(whole) == list(range(total))
-    assert [read_number(picture) for picture in read_pictures(whole, total)] == list(range(total))
+    assert [read_number(frame) for frame in read_frames(whole, total)] == list(range(total))
     assert all(part.exists() for part in parts)
 
 
@@ -49,7 +49,7 @@ def test_what_is_read_is_what_an_independent_decoder_finds(start, tmp_path, vide
     encoder = start(tmp_path / f"a.{video_format}", fps=fps)
     fill(encoder, range(61))
     assert encoder.finish() == 61
-    read = [read_number(picture) for picture in read_pictures(encoder.path, 61)]
+    read = [read_number(frame) for frame in read_frames(encoder.path, 61)]
     assert read == numbers_in(encoder.path) == list(range(61))
 
 
@@ -60,18 +60,18 @@ def test_a_file_that_cannot_be_read_is_an_encoder_error(tmp_path, video_format, 
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(EncoderError, match=f"{path}"):
-        list(read_pictures(path, 2))
+        list(read_frames(path, 2))
 
 
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_a_file_with_fewer_pictures_is_an_error_after_those(start, tmp_path, video_format):
+def test_a_file_with_fewer_frames_is_an_error_after_those(start, tmp_path, video_format):
     encoder = start(tmp_path / f"a.{video_format}")
     fill(encoder, range(3))
     encoder.finish()
-    pictures = read_pictures(encoder.path, 5)
-    assert [read_number(next(pictures)) for _ in range(3)] == [0, 1, 2]
+    frames = read_frames(encoder.path, 5)
+    assert [read_number(next(frames)) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(EncoderError, match="holds 3 frames; expected 5"):
-        next(pictures)
+        next(frames)
 
 
 def test_a_reader_that_is_left_early_leaves_nothing(start, tmp_path):
@@ -79,7 +79,7 @@ def test_a_reader_that_is_left_early_leaves_nothing(start, tmp_path):
     fill(encoder, range(100))
     encoder.finish()
     before = sorted(os.listdir("/proc/self/fd"))
-    pictures = read_pictures(encoder.path, 100)
-    assert read_number(next(pictures)) == 0
-    pictures.close()
+    frames = read_frames(encoder.path, 100)
+    assert read_number(next(frames)) == 0
+    frames.close()
     assert sorted(os.listdir("/proc/self/fd")) == before

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidrec.errors import FrameError, SettingError
-from vidrec.frames import arrange, center_crop, check_layout, contiguous, grid, side_by_side, to_rgb
+from vidrec.frames.frames import arrange, center_crop, check_layout, contiguous, grid, side_by_side, to_rgb
 
 quick = settings(deadline=None, max_examples=40, database=None)
 sides = st.integers(5, 12)
@@ -56,7 +56,7 @@ def test_another_layout_is_refused(layout):
         ((3, 8, 10, 3), {"batch_dims": 1}, lambda x: x),
     ],
 )
-def test_the_layout_rule_finds_the_picture(shape, known, expected):
+def test_the_layout_rule_finds_the_frame(shape, known, expected):
     x = ramp(*shape)
     assert torch.equal(arrange(x, **known), expected(x))
 
@@ -69,10 +69,10 @@ def test_the_layout_rule_finds_the_picture(shape, known, expected):
         ((3, 3, 3), {}, "could be both"),
         ((8, 10, 5), {}, "no axis of 1, 3 or 4 channels"),
         ((2, 8, 10), {}, "no axis of"),
-        ((), {}, "is no picture"),
-        ((8,), {}, "is no picture"),
+        ((), {}, "is no frame"),
+        ((8,), {}, "is no frame"),
         ((8, 10, 3), {"batch_dims": 2}, "after 2 batch axes"),
-        ((3, 8), {"batch_dims": 5}, "is no picture"),
+        ((3, 8), {"batch_dims": 5}, "is no frame"),
         ((8, 10), {"layout": "HWC"}, "fewer axes than layout='HWC'"),
         ((5, 8, 10), {"layout": "CHW"}, "5 channels by layout='CHW'"),
         ((8, 0, 3), {}, "is empty"),
@@ -89,16 +89,16 @@ def test_what_the_layout_rule_cannot_read_is_refused(shape, known, message):
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "picture is a NoneType"),
-        ("text", "picture is a str"),
-        ({}, "picture is a dict"),
+        (None, "frame is a NoneType"),
+        ("text", "frame is a str"),
+        ({}, "frame is a dict"),
         (np.zeros((8, 10, 3), object), "numpy array of dtype object"),
         (np.full((8, 10), "a"), "numpy array of dtype <U1"),
         (np.zeros((8, 10, 3), np.longdouble), "numpy array of dtype float128"),
         ([], "empty list"),
         ((), "empty list"),
-        ([[]], r"picture\[0\] is an empty list"),
-        ([torch.zeros(8, 10, 3), None], r"picture\[1\] is a NoneType"),
+        ([[]], r"frame\[0\] is an empty list"),
+        ([torch.zeros(8, 10, 3), None], r"frame\[1\] is a NoneType"),
         ([torch.zeros(8, 10, 3), torch.zeros(8, 11, 3)], r"unlike shape, \(8, 10, 3\) and, at 1, \(8, 11, 3\)"),
         ([torch.zeros(8, 10), torch.zeros(8, 10, 3)], "unlike shape"),
     ],
@@ -108,13 +108,13 @@ def test_what_is_no_array_or_no_alike_list_is_refused(data, message):
         arrange(data)
 
 
-def test_the_pictures_of_a_list_follow_one_another():
+def test_the_frames_of_a_list_follow_one_another():
     hwc, batch = ramp(8, 10, 3), ramp(2, 3, 8, 10)
     joined = torch.cat([hwc[None], batch.permute(0, 2, 3, 1), hwc[None]])
     assert torch.equal(arrange([hwc, (batch.numpy(), hwc)]), joined)
 
 
-def test_pictures_of_unlike_dtype_in_a_list_are_each_read_by_their_own():
+def test_frames_of_unlike_dtype_in_a_list_are_each_read_by_their_own():
     white = [torch.full((8, 10, 3), 255, dtype=torch.uint8), torch.ones(8, 10, 3), torch.ones(8, 10, 3) > 0]
     for pair in itertools.permutations(white, 2):
         with contextlib.suppress(FrameError):  # or are refused
@@ -141,9 +141,9 @@ def test_pictures_of_unlike_dtype_in_a_list_are_each_read_by_their_own():
 def test_numpy_arrays_of_any_strides_are_read_and_left_alone(spoil):
     x = spoil(ramp(10, 12, 3).numpy())
     before = x.copy()
-    pictures = contiguous(to_rgb(arrange(x)))
-    assert pictures.is_contiguous()
-    assert np.array_equal(pictures[0].numpy(), before)
+    frames = contiguous(to_rgb(arrange(x)))
+    assert frames.is_contiguous()
+    assert np.array_equal(frames[0].numpy(), before)
     assert np.array_equal(x, before)
 
 
@@ -162,9 +162,9 @@ def test_tensors_of_any_strides_are_read(spoil):
     x = spoil(ramp(10, 12, 3))
     arranged = arrange(x)
     assert not arranged.requires_grad
-    pictures = contiguous(to_rgb(arranged))
-    assert pictures.is_contiguous()
-    assert np.array_equal(pictures[0].numpy(), (x.detach() * 255).round() if x.requires_grad else x)
+    frames = contiguous(to_rgb(arranged))
+    assert frames.is_contiguous()
+    assert np.array_equal(frames[0].numpy(), (x.detach() * 255).round() if x.requires_grad else x)
 
 
 def test_a_numpy_array_of_foreign_byte_order_is_read_or_refused_by_name():
@@ -236,7 +236,7 @@ def test_every_level_survives_as_a_float(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -0.01, 1.01, 255.0])
-def test_one_float_that_is_no_colour_refuses_the_picture(dtype, value):
+def test_one_float_that_is_no_colour_refuses_the_frame(dtype, value):
     x = torch.full((2, 8, 10, 3), 0.5, dtype=dtype)
     x[1, 2, 3, 1] = value
     with pytest.raises(FrameError, match=r"pixels of shape \(2, 8, 10, 3\).* dtype torch\.b?float\d\d has values from"):
@@ -277,19 +277,19 @@ def test_a_crop_is_the_middle_rounded_to_even_and_a_view(size, crop, top, left):
 
 
 @pytest.mark.parametrize("crop", [9, (9, 10), (8, 11)])
-def test_a_crop_larger_than_the_picture_is_refused(crop):
+def test_a_crop_larger_than_the_frame_is_refused(crop):
     with pytest.raises(FrameError, match=r"pixels is \(8, 10\) .* too small for center_crop="):
         center_crop(ramp(1, 8, 10, 3), crop, name="pixels")
 
 
 def test_batches_of_unlike_length_do_not_share_a_video():
-    with pytest.raises(FrameError, match="left has 2 pictures and right has 3"):
+    with pytest.raises(FrameError, match="left has 2 frames and right has 3"):
         side_by_side([ramp(2, 8, 10, 3), ramp(3, 8, 10, 3)], names=["left", "right"])
 
 
 @quick
 @given(sides, sides, st.sampled_from([1, 3, 4]), st.lists(st.integers(1, 3), max_size=2), st.data())
-def test_every_order_of_the_axes_gives_the_same_picture(height, width, channels, batch, data):
+def test_every_order_of_the_axes_gives_the_same_frame(height, width, channels, batch, data):
     x = ramp(*batch, height, width, channels)
     expected = to_rgb(arrange(x))
     assert torch.equal(to_rgb(arrange(x.movedim(-1, -3))), expected)
@@ -302,7 +302,7 @@ def test_every_order_of_the_axes_gives_the_same_picture(height, width, channels,
 
 @quick
 @given(st.integers(1, 17), sides, sides, st.sampled_from([1, 3]))
-def test_the_cells_of_a_grid_are_the_pictures_and_the_others_black(n, height, width, channels):
+def test_the_cells_of_a_grid_are_the_frames_and_the_others_black(n, height, width, channels):
     x = ramp(n, height, width, channels) + 1
     out = grid(x)
     columns = math.isqrt(n - 1) + 1
@@ -315,7 +315,7 @@ def test_the_cells_of_a_grid_are_the_pictures_and_the_others_black(n, height, wi
 
 @quick
 @given(st.integers(1, 3), st.lists(st.tuples(sides, sides), min_size=1, max_size=4))
-def test_pictures_side_by_side_keep_their_pixels_over_black(n, sizes):
+def test_frames_side_by_side_keep_their_pixels_over_black(n, sizes):
     batches = [ramp(n, *size, 3) + 1 for size in sizes]
     out = side_by_side(batches, names=[str(size) for size in sizes])
     assert out.shape == (n, max(height for height, _ in sizes), sum(width for _, width in sizes), 3)

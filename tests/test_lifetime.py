@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from pictures import numbered, numbers_in
+from numbered_frames import numbered, numbers_in
 from processes import encoders, started, wait_for_encoders, within
 
-from vidrec import CSVLogger, VideoRecorder, lifetime
+from vidrec import CSVLogger, VideoRecorder
+from vidrec.recording import lifetime
 
 
 @pytest.fixture(autouse=True)
@@ -144,8 +145,9 @@ def test_sigterm_waits_until_a_video_that_has_its_name_has_its_row():
 
 START = """
     import multiprocessing, os, signal, sys, threading, time
-    from pictures import numbered
-    from vidrec import CSVLogger, VideoRecorder, lifetime
+    from numbered_frames import numbered
+    from vidrec import CSVLogger, VideoRecorder
+    from vidrec.recording import lifetime
 
     logger = CSVLogger("run")
 
@@ -357,7 +359,7 @@ def test_a_recorder_made_in_a_thread_is_finished_by_sigterm_if_the_main_thread_h
 def test_a_worker_that_is_terminated_finishes_its_clip_and_the_parent_keeps_its_own(method, tmp_path):
     (tmp_path / "work.py").write_text("""
 import time
-from pictures import numbered
+from numbered_frames import numbered
 from vidrec import CSVLogger, VideoRecorder
 
 def record(tag, connection=None):

@@ -1,7 +1,7 @@
 """The logger that keeps what it is given."""
 
 import torch
-from pictures import numbered, read_number
+from numbered_frames import numbered, read_number
 from torchrl.envs import TransformedEnv
 from torchrl.record.loggers.common import Logger
 from worlds import PixelsEnv
@@ -17,7 +17,7 @@ def test_it_keeps_the_tensor_and_what_it_was_called_with():
     [logged] = logger.videos
     assert (logged.name, logged.step, logged.settings) == ("eval/video_end", 7, {"fps": 25, "crf": 20})
     assert (logged.value.dtype, logged.value.shape) == (torch.uint8, (1, 5, 3, 48, 64))
-    assert [read_number(picture.permute(1, 2, 0)) for picture in logged.value[0]] == [0, 1, 2, 3, 4]
+    assert [read_number(frame.permute(1, 2, 0)) for frame in logged.value[0]] == [0, 1, 2, 3, 4]
 
 
 def test_it_logs_all_kinds_with_their_steps_in_one_run():

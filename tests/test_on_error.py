@@ -14,13 +14,13 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 import torch
-from pictures import numbered, numbers_in
+from numbered_frames import numbered, numbers_in
 from processes import children, encoders, ended, started, within
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.envs import TransformedEnv
 from torchrl.envs.utils import step_mdp
-from worlds import KeepLogger, LanesEnv, PixelsEnv, name_of
+from worlds import EpisodesEnv, KeepLogger, PixelsEnv, name_of
 
 from vidrec import (
     CSVLogger,
@@ -81,17 +81,17 @@ class Broken(CSVLogger):
 
 
 class World:
-    """An environment that offers 10 pictures, numbered, in each of two rollouts; something happens at number 5."""
+    """An environment that offers 10 frames, numbered, in each of two rollouts; something happens at number 5."""
 
     def __init__(self, harm, heal=None, **settings):
         self.at = {5: harm} if heal is None else {5: harm, 6: heal}
         self.shows = numbered
         self.logger = Broken("run")
         self.recorder = VideoRecorder(self.logger, "game", skip=1, **settings)
-        self.base = PixelsEnv(picture=self._picture)
+        self.base = PixelsEnv(frame=self._frame)
         self.env = TransformedEnv(self.base, self.recorder)
 
-    def _picture(self, number, lane):
+    def _frame(self, number, env_id):
         self.at.pop(number, lambda world: None)(self)
         return self.shows(number)
 
@@ -102,8 +102,8 @@ class World:
         return self.recorder.dump()
 
 
-def shows(picture):
-    return lambda world: setattr(world, "shows", picture)
+def shows(frame):
+    return lambda world: setattr(world, "shows", frame)
 
 
 BLUE = [number for number in range(10) if number != 5]
@@ -138,10 +138,10 @@ def wait_for_output():
 
 
 CASES = {
-    "a picture that is refused": Case(
+    "a frame that is refused": Case(
         shows(lambda number: torch.zeros(48, 64, 7)), FrameError, "pixels.*48, 64, 7", 1, BLUE, heal=shows(numbered)
     ),
-    "pictures of another size": Case(
+    "frames of another size": Case(
         shows(lambda number: numbered(number, (24, 32))), FrameError, r"\(24, 32\).*\(48, 64\)", 5, [*range(5)], count=5
     ),
     "a key that is missing": Case(
@@ -169,7 +169,7 @@ def test_with_warn_the_program_goes_on_and_dump_says_what_happened(what):
     assert (failure.count, failure.lost, len(failure.errors)) == (case.count, case.lost, case.count)
     assert isinstance(failure.errors[0], case.error)
     assert str(failure.errors[0]) in said[0]
-    assert f"{case.count} errors, {case.lost} pictures lost" in str(failure)
+    assert f"{case.count} errors, {case.lost} frames lost" in str(failure)
     assert (failure.video and numbers_in(failure.video.path)) == case.frames
     world.shows, world.logger.broken = numbered, False
     with told() as said:
@@ -194,12 +194,12 @@ def test_on_error_is_raise_or_warn(value):
         VideoRecorder(None, "game", on_error=value)
 
 
-# an FFmpeg that is not there when the first picture comes, and is there later
+# an FFmpeg that is not there when the first frame comes, and is there later
 
 NO_FFMPEG = """
     import sys, warnings
     from pathlib import Path
-    from pictures import numbered
+    from numbered_frames import numbered
     from vidrec import CSVLogger, VideoRecorder
 
     warnings.simplefilter("always")
@@ -217,7 +217,7 @@ NO_FFMPEG = """
 
 
 @pytest.mark.parametrize("on_error", ["warn", "raise"])
-def test_an_ffmpeg_that_is_missing_at_the_first_picture(on_error, tmp_path):
+def test_an_ffmpeg_that_is_missing_at_the_first_frame(on_error, tmp_path):
     ffmpeg = tmp_path / "ffmpeg"
     ffmpeg.symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     with started(NO_FFMPEG, ffmpeg, on_error, env={"FFMPEG_BINARY": str(ffmpeg)}) as child:
@@ -244,13 +244,13 @@ def fails_at(bad, when=lambda number: True):
     return of
 
 
-def lanes_of(lengths, on_error="warn", logger=None, **settings):
-    recorder = VideoRecorder(logger or CSVLogger("run"), "lanes", skip=1, on_error=on_error, **settings)
-    return recorder, TransformedEnv(LanesEnv(lengths), recorder)
+def envs_of(lengths, on_error="warn", logger=None, **settings):
+    recorder = VideoRecorder(logger or CSVLogger("run"), "env_ids", skip=1, on_error=on_error, **settings)
+    return recorder, TransformedEnv(EpisodesEnv(lengths), recorder)
 
 
 def test_an_episode_trigger_that_raises_costs_no_other_episode():
-    recorder, env = lanes_of([[3]], make_grid=False, episode_trigger=fails_at(1))
+    recorder, env = envs_of([[3]], make_grid=False, episode_trigger=fails_at(1))
     with told() as said:
         env.rollout(12, break_when_any_done=False)
         failure = recorder.dump()
@@ -260,7 +260,7 @@ def test_an_episode_trigger_that_raises_costs_no_other_episode():
     assert [numbers for numbers in videos().values() if numbers in whole] in (whole, [whole[0], whole[2]])
 
 
-def test_an_episode_trigger_that_raises_of_one_lane_is_asked_of_the_others():
+def test_an_episode_trigger_that_raises_of_one_env_is_asked_of_the_others():
     asked = []
 
     def trigger(number):
@@ -269,17 +269,17 @@ def test_an_episode_trigger_that_raises_of_one_lane_is_asked_of_the_others():
             raise ZeroDivisionError
         return True
 
-    recorder, env = lanes_of([[3], [3]], make_grid=False, episode_trigger=trigger)
+    recorder, env = envs_of([[3], [3]], make_grid=False, episode_trigger=trigger)
     with told() as said:
         env.rollout(3)
         failure = recorder.dump()
     assert (failure.count, len(said)) == (1, 1)
     assert asked == [0, 0]
-    assert videos()["lanes_env1_ep0_0.mp4"] == [name_of(1, 0, step) for step in range(4)]
+    assert videos()["envs_env1_ep0_0.mp4"] == [name_of(1, 0, step) for step in range(4)]
 
 
 def test_a_step_trigger_that_raises_is_asked_of_the_next_step_next():
-    recorder, env = lanes_of([[100]], step_trigger=fails_at(3, lambda step: step == 5), max_frames=4)
+    recorder, env = envs_of([[100]], step_trigger=fails_at(3, lambda step: step == 5), max_frames=4)
     with told() as said:
         env.rollout(12)
         failure = recorder.dump()
@@ -293,7 +293,7 @@ def test_of_a_keep_that_raises_the_video_is_kept():
             raise ZeroDivisionError("keep")
         return episode.number == 2
 
-    recorder, env = lanes_of([[3]], make_grid=False, keep=keep)
+    recorder, env = envs_of([[3]], make_grid=False, keep=keep)
     with told() as said:
         env.rollout(11, break_when_any_done=False)
         failure = recorder.dump()
@@ -304,7 +304,7 @@ def test_of_a_keep_that_raises_the_video_is_kept():
 @pytest.mark.parametrize("name", ["episode_trigger", "step_trigger", "keep"])
 def test_with_raise_what_the_users_functions_raise_stops_the_program(name):
     settings = {"max_frames": 2} if name == "step_trigger" else {}
-    _, env = lanes_of([[3]], "raise", **{name: lambda *_: 1 / 0}, **settings)
+    _, env = envs_of([[3]], "raise", **{name: lambda *_: 1 / 0}, **settings)
     with pytest.raises(ZeroDivisionError):
         env.rollout(5)
 
@@ -312,8 +312,8 @@ def test_with_raise_what_the_users_functions_raise_stops_the_program(name):
 # what goes wrong in one video does not in another
 
 
-def test_of_a_lane_whose_encoder_dies_the_others_have_their_videos_and_it_has_the_next():
-    recorder, env = lanes_of([[100]] * 3, make_grid=False)
+def test_of_a_env_whose_encoder_dies_the_others_have_their_videos_and_it_has_the_next():
+    recorder, env = envs_of([[100]] * 3, make_grid=False)
     td = env.reset()
     with told() as said:
         for step in range(1, 10):
@@ -323,15 +323,15 @@ def test_of_a_lane_whose_encoder_dies_the_others_have_their_videos_and_it_has_th
         failure = recorder.dump()
     assert len(said) == 1
     assert (failure.count, failure.lost) == (1, 5)
-    assert videos() == {f"lanes_env{i}_0.mp4": [name_of(i, 0, step) for step in range(10)] for i in (0, 2)}
-    assert failure.video.lane == 0
+    assert videos() == {f"envs_env{i}_0.mp4": [name_of(i, 0, step) for step in range(10)] for i in (0, 2)}
+    assert failure.video.env_id == 0
     env.rollout(2)
     assert isinstance(recorder.dump(), Video)
-    assert videos()["lanes_env1_1.mp4"] == [name_of(1, 1, step) for step in range(3)]
+    assert videos()["envs_env1_1.mp4"] == [name_of(1, 1, step) for step in range(3)]
 
 
 def test_an_encoder_that_dies_costs_its_episode_and_each_episode_tells_its_own():
-    recorder, env = lanes_of([[3]], make_grid=False, dump_on_done=True)
+    recorder, env = envs_of([[3]], make_grid=False, dump_on_done=True)
     td = env.reset()
     with told() as said:
         for step in range(12):
@@ -345,24 +345,24 @@ def test_an_encoder_that_dies_costs_its_episode_and_each_episode_tells_its_own()
     assert shown == [name_of(0, episode, 0) for episode in (2, 3)]
 
 
-@pytest.mark.parametrize("pictures", [1, 3])
-def test_an_encoder_that_dies_in_a_clip_of_a_step_trigger_costs_no_other_clip(pictures):
-    recorder, env = lanes_of([[100]], step_trigger=lambda step: step % 10 == 0, max_frames=5)
+@pytest.mark.parametrize("frames", [1, 3])
+def test_an_encoder_that_dies_in_a_clip_of_a_step_trigger_costs_no_other_clip(frames):
+    recorder, env = envs_of([[100]], step_trigger=lambda step: step % 10 == 0, max_frames=5)
     td = env.reset()
     with told() as said:
         for step in range(30):
             td = step_mdp(env.step(env.rand_action(td)))
-            if step == 10 + pictures - 1:
+            if step == 10 + frames - 1:
                 kill_encoder()
         failure = recorder.dump()
     assert len(said) == 1
-    assert (failure.count, failure.lost) == (1, 5 - pictures)
+    assert (failure.count, failure.lost) == (1, 5 - frames)
     assert [numbers[0] for numbers in videos().values()] == [name_of(0, 0, step) for step in (1, 21)]
 
 
 def test_a_logger_that_raises_at_the_end_of_an_episode_gets_the_video_at_dump():
     logger = Broken("run")
-    recorder, env = lanes_of([[3]], logger=logger, make_grid=False, dump_on_done=True)
+    recorder, env = envs_of([[3]], logger=logger, make_grid=False, dump_on_done=True)
     logger.broken = True
     with told() as said:
         env.rollout(3)
@@ -371,12 +371,12 @@ def test_a_logger_that_raises_at_the_end_of_an_episode_gets_the_video_at_dump():
         failure = recorder.dump()
     assert len(said) == 1
     assert (failure.count, failure.lost) == (1, 0)
-    assert failure.video.path.name == "lanes_env0_ep0_0.mp4"
+    assert failure.video.path.name == "envs_env0_ep0_0.mp4"
     assert [*videos().values()] == [[name_of(0, episode, step) for step in range(4)] for episode in (0, 1)]
     assert recorder.dump() is None
 
 
-def test_a_grid_goes_on_after_a_picture_that_is_refused():
+def test_a_grid_goes_on_after_a_frame_that_is_refused():
     world = World(shows(lambda number: torch.zeros(48, 64, 7)), shows(numbered), on_error="warn", make_grid=True)
     with told():
         failure = world.roll()
@@ -389,7 +389,7 @@ def test_of_many_errors_ten_are_told_and_all_are_counted():
     with told() as said:
         for _ in range(25):
             recorder._apply_transform(torch.zeros(48, 64, 7))
-        recorder._apply_transform("no picture")
+        recorder._apply_transform("no frame")
         failure = recorder.dump()
     assert (failure.count, failure.lost, len(failure.errors)) == (26, 26, 10)
     assert len(said) == len({type(error) for error in failure.errors}) <= 2
@@ -550,21 +550,21 @@ def test_where_warnings_are_errors_the_first_is_raised_and_what_came_before_is_s
 
 def test_where_warnings_are_errors_dump_gives_all_videos_their_turn_before_one_is_raised():
     broken = Broken("run")
-    recorder, env = lanes_of([[100]] * 3, logger=broken, make_grid=False)
+    recorder, env = envs_of([[100]] * 3, logger=broken, make_grid=False)
     env.rollout(2)
     publish, calls = broken.log_video, []
 
     def log_video(name, *args, **settings):
         calls.append(name)
-        if name != "lanes_env2":
+        if name != "envs_env2":
             raise RuntimeError("the service is down")
         return publish(name, *args, **settings)
 
     broken.log_video = log_video
     with pytest.raises(VidrecWarning, match="the service is down"):
         recorder.dump()
-    assert calls == ["lanes_env0", "lanes_env1", "lanes_env2"]
-    assert [*videos()] == ["lanes_env2_0.mp4"]
+    assert calls == ["envs_env0", "envs_env1", "envs_env2"]
+    assert [*videos()] == ["envs_env2_0.mp4"]
     del broken.log_video
     assert recorder.dump().count == 2
     assert len(videos()) == 3
@@ -572,7 +572,7 @@ def test_where_warnings_are_errors_dump_gives_all_videos_their_turn_before_one_i
 
 def test_closing_the_environment_does_not_raise():
     logger = Broken("run")
-    recorder, env = lanes_of([[100]], logger=logger)
+    recorder, env = envs_of([[100]], logger=logger)
     env.rollout(2)
     logger.broken = True
     with told() as said:
@@ -585,7 +585,7 @@ def test_closing_the_environment_does_not_raise():
 
 EXIT = """
     import sys
-    from pictures import numbered
+    from numbered_frames import numbered
     from vidrec import CSVLogger, VideoRecorder
     from worlds import FailingLogger
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torchrl.record
 from conftest import missing, require
-from pictures import numbers_in
+from numbered_frames import numbers_in
 from processes import run_python
 from torchrl.envs import Compose, TransformedEnv
 from torchrl.record.loggers.common import Logger
-from worlds import PixelsEnv, random_pictures
+from worlds import PixelsEnv, random_frames
 
 from vidrec import VideoRecorder
 
@@ -46,14 +46,14 @@ class BareLogger(Logger):
         return "BareLogger()"
 
 
-def both(steps=11, ours_alone=None, dump=None, picture=None, **kwargs):
+def both(steps=11, ours_alone=None, dump=None, frame=None, **kwargs):
     """Record the same rollout by TorchRL's recorder and ours; return the calls of their loggers."""
     theirs, ours = StrictLogger(), StrictLogger()
     recorders = [
         torchrl.record.VideoRecorder(theirs, "eval/video", **kwargs),
         VideoRecorder(ours, "eval/video", **kwargs, **(ours_alone or {})),
     ]
-    env = TransformedEnv(PixelsEnv(picture=picture or random_pictures(6, 8, 3)), Compose(*recorders))
+    env = TransformedEnv(PixelsEnv(frame=frame or random_frames(6, 8, 3)), Compose(*recorders))
     for _ in range(2):
         env.rollout(steps)
         env.transform.dump(**(dump or {}))
@@ -101,7 +101,7 @@ def test_our_own_arguments_stay_with_the_recorder():
 def test_a_torchrl_logger_that_knows_no_settings_gets_none():
     logger = BareLogger()
     recorder = VideoRecorder(logger, "video", skip=1, layout="HWC")
-    TransformedEnv(PixelsEnv(picture=random_pictures(6, 8, 3)), recorder).rollout(4)
+    TransformedEnv(PixelsEnv(frame=random_frames(6, 8, 3)), recorder).rollout(4)
     assert recorder.dump() is None
     [(name, video, step)] = logger.videos
     assert (name, step) == ("video", 0)

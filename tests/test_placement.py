@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import require
-from pictures import cells_in, numbered, numbers_in, read_number, rows
+from numbered_frames import cells_in, numbered, numbers_in, read_number, rows
 from tensordict import TensorDict
 from torchrl.collectors import Collector, Evaluator, MultiAsyncCollector, MultiSyncCollector
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
@@ -27,25 +27,25 @@ from torchrl.envs import (
     TransformedEnv,
 )
 from torchrl.envs.transforms import Transform
-from worlds import LanesEnv, name_of
+from worlds import EpisodesEnv, name_of
 
 from vidrec import CSVLogger, VideoRecorder
 
 NESTED = pytest.mark.filterwarnings("ignore:Nested TransformedEnvs")
 LENGTHS = [[3, 5], [4, 2, 2], [7, 1]]
-"""Of the episodes of three lanes, over and over."""
+"""Of the episodes of three envs, over and over."""
 
 
-class LaneEnv(LanesEnv):
-    """A single env whose pictures name the lane that it is told to be."""
+class EpisodeEnv(EpisodesEnv):
+    """A single env whose frames name the env that it is told to be."""
 
-    def __init__(self, lane, lengths):
-        self.lane = lane
+    def __init__(self, env_id, lengths):
+        self.env_id = env_id
         super().__init__([lengths], batch_size=())
 
     def _out(self, **more):
         td = super()._out(**more)
-        return td.set("pixels", numbered(name_of(self.lane, self.episodes[0], self.steps[0]), self.size))
+        return td.set("pixels", numbered(name_of(self.env_id, self.episodes[0], self.steps[0]), self.size))
 
 
 def place(number):
@@ -59,44 +59,44 @@ def recorder(logger=None, **kwargs):
 
 
 def found(folder="csv_logs/run/videos"):
-    """The names of all videos, and the numbers in their pictures."""
+    """The names of all videos, and the numbers in their frames."""
     assert not list(Path().rglob("*.part-*"))
     return {str(path.relative_to(folder)): numbers_in(path) for path in sorted(Path(folder).rglob("*.*"))}
 
 
-def pictures_in(*batches):
-    """The numbers of all pictures in data of any batch size, those at a reset and those after a step."""
+def frames_in(*batches):
+    """The numbers of all frames in data of any batch size, those at a reset and those after a step."""
     numbers = set()
     for td in batches:
         for pixels in (td["pixels"], td.get(("next", "pixels"), td["pixels"])):
-            numbers.update(read_number(picture) for picture in pixels.flatten(0, -4))
+            numbers.update(read_number(frame) for frame in pixels.flatten(0, -4))
     return numbers
 
 
 def episodes(numbers):
-    """The pictures of each lane and episode, from the first to the last one that was seen."""
+    """The frames of each env and episode, from the first to the last one that was seen."""
     last = defaultdict(int)
-    for lane, episode, step in map(place, numbers):
-        last[lane, episode] = max(last[lane, episode], step)
+    for env_id, episode, step in map(place, numbers):
+        last[env_id, episode] = max(last[env_id, episode], step)
     return {
-        (lane, episode): [name_of(lane, episode, step) for step in range(steps + 1)]
-        for (lane, episode), steps in last.items()
+        (env_id, episode): [name_of(env_id, episode, step) for step in range(steps + 1)]
+        for (env_id, episode), steps in last.items()
     }
 
 
 def endings(*rollouts):
-    """How the episodes in rollouts ended, by lane and episode; not those that did not."""
+    """How the episodes in rollouts ended, by env and episode; not those that did not."""
     ended = {}
     for td in rollouts:
         after = td["next"].flatten()
         for at in after["done"].flatten().nonzero().flatten().tolist():
-            lane, episode, _ = place(read_number(after["pixels"][at]))
-            ended[lane, episode] = "terminated" if after["terminated"][at] else "truncated"
+            env_id, episode, _ = place(read_number(after["pixels"][at]))
+            ended[env_id, episode] = "terminated" if after["terminated"][at] else "truncated"
     return ended
 
 
 def by_episode(videos):
-    """Videos by the lane and episode in their names."""
+    """Videos by the env and episode in their names."""
     pattern = re.compile(r"video_env(\d+)_ep(\d+)_\d+\.mkv")
     named = {tuple(map(int, pattern.fullmatch(name).groups())): numbers for name, numbers in videos.items()}
     assert len(named) == len(videos)
@@ -104,14 +104,14 @@ def by_episode(videos):
 
 
 def check_episodes(*rollouts):
-    """Check that the videos hold what the rollouts do, lane by lane and episode by episode, and their rows as well."""
+    """Check that the videos hold what the rollouts do, env by env and episode by episode, and their rows as well."""
     videos = found()
-    assert by_episode(videos) == episodes(pictures_in(*rollouts))
+    assert by_episode(videos) == episodes(frames_in(*rollouts))
     ended = endings(*rollouts)
     for row in rows():
-        lane, episode = int(row["lane"]), int(row["episode"])
+        env_id, episode = int(row["env_id"]), int(row["episode"])
         numbers = videos[Path(row["file"]).name]
-        assert row["ended"] == ended.get((lane, episode), "unfinished")
+        assert row["ended"] == ended.get((env_id, episode), "unfinished")
         assert (int(row["frames"]), int(row["length"])) == (len(numbers), len(numbers) - 1)
     assert len(rows()) == len(videos)
 
@@ -140,7 +140,9 @@ def check_nothing_is_left(folder):
 
 def batched(kind, lengths=LENGTHS):
     more = {"mp_start_method": "fork"} if kind is ParallelEnv else {}
-    return kind(len(lengths), [functools.partial(LaneEnv, lane, own) for lane, own in enumerate(lengths)], **more)
+    return kind(
+        len(lengths), [functools.partial(EpisodeEnv, env_id, own) for env_id, own in enumerate(lengths)], **more
+    )
 
 
 BATCHED = pytest.mark.parametrize("kind", [SerialEnv, ParallelEnv])
@@ -186,8 +188,8 @@ def test_by_default_all_sub_envs_are_in_one_grid_without_stutter(kind):
         pixels, after, done = td["pixels"], td["next", "pixels"], td["next", "done"].squeeze(-1)
         for step in range(td.shape[1]):
             if step == 0 or done[:, step - 1].all():
-                expected.append([read_number(picture) for picture in pixels[:, step]])
-            expected.append([read_number(picture) for picture in after[:, step]])
+                expected.append([read_number(frame) for frame in pixels[:, step]])
+            expected.append([read_number(frame) for frame in after[:, step]])
     (path,) = Path("csv_logs/run/videos").iterdir()
     assert path.name == "video_0.mkv"
     assert cells_in(path, 3) == expected
@@ -196,43 +198,43 @@ def test_by_default_all_sub_envs_are_in_one_grid_without_stutter(kind):
 # gymnasium's vectorised envs
 
 
-class GymLane(gymnasium.Env):
-    """Like `LaneEnv`, its observation is the picture."""
+class GymSubEnv(gymnasium.Env):
+    """Like `LaneEnv`, its observation is the frame."""
 
-    def __init__(self, lane, lengths):
+    def __init__(self, env_id, lengths):
         self.observation_space = gymnasium.spaces.Box(0, 255, (24, 32, 3), np.uint8)
         self.action_space = gymnasium.spaces.Discrete(2)
-        self.lane, self.lengths = lane, lengths
+        self.env_id, self.lengths = env_id, lengths
         self.episode, self.step_ = -1, 0
 
-    def _picture(self):
-        return numbered(name_of(self.lane, self.episode, self.step_), (24, 32)).numpy()
+    def _frame(self):
+        return numbered(name_of(self.env_id, self.episode, self.step_), (24, 32)).numpy()
 
     def reset(self, *, seed=None, options=None):
         self.episode, self.step_ = self.episode + 1, 0
-        return self._picture(), {}
+        return self._frame(), {}
 
     def step(self, action):
         self.step_ += 1
         done = self.step_ >= self.lengths[self.episode % len(self.lengths)]
-        return self._picture(), 1.0, done, False, {}
+        return self._frame(), 1.0, done, False, {}
 
 
 def vectorised(mode):
-    # the lanes are never all done at once: TorchRL would then reset those that did so themselves a second time
+    # the envs are never all done at once: TorchRL would then reset those that did so themselves a second time
     return gymnasium.vector.SyncVectorEnv(
-        [functools.partial(GymLane, lane, own) for lane, own in enumerate([[3, 5], [4, 2, 3], [7]])],
+        [functools.partial(GymSubEnv, env_id, own) for env_id, own in enumerate([[3, 5], [4, 2, 3], [7]])],
         autoreset_mode=mode,
     )
 
 
 @NESTED
 @pytest.mark.parametrize("mode", ["SAME_STEP", "DISABLED"])
-def test_each_lane_of_a_gymnasium_vector_env_has_its_videos(mode):
+def test_each_env_of_a_gymnasium_vector_env_has_its_videos(mode):
     vector = vectorised(gymnasium.vector.AutoresetMode[mode])
     inner = GymWrapper(vector)
-    for lane in vector.envs:
-        lane.episode = -1  # TorchRL has tried it
+    for env_id in vector.envs:
+        env_id.episode = -1  # TorchRL has tried it
     env = TransformedEnv(inner, recorder(in_keys=["observation"], make_grid=False, dump_on_done=True))
     rollout = env.rollout(13, break_when_any_done=False)
     env.close()
@@ -240,8 +242,8 @@ def test_each_lane_of_a_gymnasium_vector_env_has_its_videos(mode):
     check_episodes(rollout)
 
 
-class Picture(Transform):
-    """Makes a picture of an observation: the bits of a float of it."""
+class Frame(Transform):
+    """Makes a frame of an observation: the bits of a float of it."""
 
     def __init__(self):
         super().__init__(in_keys=["observation"], out_keys=["pixels"])
@@ -252,8 +254,8 @@ class Picture(Transform):
 
     def _apply_transform(self, observation):
         flat = observation.flatten(0, -2) if observation.ndim > 1 else observation[None]
-        pictures = torch.stack([numbered(self.number(one), (24, 32)) for one in flat])
-        return pictures.reshape(*observation.shape[:-1], 24, 32, 3)
+        frames = torch.stack([numbered(self.number(one), (24, 32)) for one in flat])
+        return frames.reshape(*observation.shape[:-1], 24, 32, 3)
 
     _call = Transform._call
 
@@ -267,13 +269,13 @@ class Picture(Transform):
 
 
 @NESTED
-def test_gym_env_with_num_envs_has_a_video_for_each_lane_and_a_grid_of_all():
+def test_gym_env_with_num_envs_has_a_video_for_each_env_and_a_grid_of_all():
     require("gymnasium")
-    lanes, grid = recorder(make_grid=False, dump_on_done=True), recorder(CSVLogger("grid", video_format="mkv"))
-    env = TransformedEnv(GymEnv("CartPole-v1", num_envs=3), Compose(Picture(), lanes, grid))
+    env_ids, grid = recorder(make_grid=False, dump_on_done=True), recorder(CSVLogger("grid", video_format="mkv"))
+    env = TransformedEnv(GymEnv("CartPole-v1", num_envs=3), Compose(Frame(), env_ids, grid))
     try:
         env.set_seed(0)
-        torch.manual_seed(0)  # of the actions: each lane ends an episode in this rollout
+        torch.manual_seed(0)  # of the actions: each env ends an episode in this rollout
         td = env.rollout(45, break_when_any_done=False)
     finally:
         env.close()
@@ -283,20 +285,20 @@ def test_gym_env_with_num_envs_has_a_video_for_each_lane_and_a_grid_of_all():
     # at the beginning of the next episode; the recorder shows what it is given
     assert not td["next", "observation"][done].any()
     expected = {}
-    for lane in range(3):
-        episode, pictures = 0, []
+    for env_id in range(3):
+        episode, frames = 0, []
         for step in range(td.shape[1]):
-            if not pictures:
-                pictures.append(Picture.number(td["observation"][lane, step]))
-            pictures.append(Picture.number(td["next", "observation"][lane, step]))
-            if done[lane, step] or step == td.shape[1] - 1:
-                expected[lane, episode] = pictures
-                episode, pictures = episode + 1, []
+            if not frames:
+                frames.append(Frame.number(td["observation"][env_id, step]))
+            frames.append(Frame.number(td["next", "observation"][env_id, step]))
+            if done[env_id, step] or step == td.shape[1] - 1:
+                expected[env_id, episode] = frames
+                episode, frames = episode + 1, []
     assert by_episode(found()) == expected
     (path,) = Path("csv_logs/grid/videos").iterdir()
     after = td["next", "observation"]
     assert cells_in(path, 3) == [
-        [Picture.number(one) for one in all_]
+        [Frame.number(one) for one in all_]
         for all_ in [td["observation"][:, 0], *(after[:, step] for step in range(td.shape[1]))]
     ]
 
@@ -304,16 +306,16 @@ def test_gym_env_with_num_envs_has_a_video_for_each_lane_and_a_grid_of_all():
 # envs that reset themselves
 
 
-class SelfResettingEnv(LanesEnv):
-    """At the end of an episode offers the first picture of the next one, and is never told to reset."""
+class SelfResettingEnv(EpisodesEnv):
+    """At the end of an episode offers the first frame of the next one, and is never told to reset."""
 
     def _step(self, tensordict):
         td = super()._step(tensordict)
-        for lane, done in enumerate(td["done"].flatten().tolist()):
+        for env_id, done in enumerate(td["done"].flatten().tolist()):
             if done:
-                self.episodes[lane] += 1
-                self.steps[lane] = 0
-                td["pixels"][lane] = numbered(name_of(lane, self.episodes[lane], 0), self.size)
+                self.episodes[env_id] += 1
+                self.steps[env_id] = 0
+                td["pixels"][env_id] = numbered(name_of(env_id, self.episodes[env_id], 0), self.size)
         return td
 
     def _reset(self, tensordict=None):
@@ -323,45 +325,45 @@ class SelfResettingEnv(LanesEnv):
 
 
 @NESTED
-def test_an_env_that_resets_itself_has_no_terminal_picture_and_its_first_ones_are_in_the_next_episode():
+def test_an_env_that_resets_itself_has_no_terminal_frame_and_its_first_ones_are_in_the_next_episode():
     env = TransformedEnv(SelfResettingEnv(LENGTHS, auto_reset=True), recorder(make_grid=False, dump_on_done=True))
     td = env.rollout(13, break_when_any_done=False)
     env.close()
     expected = defaultdict(list)
-    for lane in range(3):
+    for env_id in range(3):
         episode = 0
         for step in range(13):
-            if not expected[lane, episode]:
-                expected[lane, episode].append(read_number(td["pixels"][lane, step]))
-            picture = td["next", "pixels"][lane, step]
-            if td["next", "done"][lane, step]:  # what TorchRL gives there is no picture
-                assert not picture.any()
+            if not expected[env_id, episode]:
+                expected[env_id, episode].append(read_number(td["pixels"][env_id, step]))
+            frame = td["next", "pixels"][env_id, step]
+            if td["next", "done"][env_id, step]:  # what TorchRL gives there is no frame
+                assert not frame.any()
                 episode += 1
             else:
-                expected[lane, episode].append(read_number(picture))
+                expected[env_id, episode].append(read_number(frame))
     expected = {at: numbers for at, numbers in expected.items() if numbers}
     got = by_episode(found())
     assert got == expected
-    for (lane, episode), numbers in got.items():
-        length = LENGTHS[lane][episode % len(LENGTHS[lane])]
-        steps = [name_of(lane, episode, step) for step in range(len(numbers))]
+    for (env_id, episode), numbers in got.items():
+        length = LENGTHS[env_id][episode % len(LENGTHS[env_id])]
+        steps = [name_of(env_id, episode, step) for step in range(len(numbers))]
         assert numbers[:length] == steps[:length]  # all but the terminal one, which is TorchRL's filling: black
 
 
-def test_a_natively_resetting_env_has_the_pictures_of_the_next_episode_in_its_video():
+def test_a_natively_resetting_env_has_the_frames_of_the_next_episode_in_its_video():
     inner = SelfResettingEnv(LENGTHS)
     inner._torchrl_native_autoreset = True  # as Isaac Lab's and mjlab's with native_autoreset=True
     env = TransformedEnv(inner, recorder(make_grid=False, dump_on_done=True))
     td = env.rollout(13, break_when_any_done=False)
     env.close()
-    # the picture after a last step is the next episode's first one; there is no terminal one
-    numbers = {read_number(picture) for picture in td["pixels"].flatten(0, 1)}
-    numbers |= {name_of(lane, inner.episodes[lane], inner.steps[lane]) for lane in range(3)}
+    # the frame after a last step is the next episode's first one; there is no terminal one
+    numbers = {read_number(frame) for frame in td["pixels"].flatten(0, 1)}
+    numbers |= {name_of(env_id, inner.episodes[env_id], inner.steps[env_id]) for env_id in range(3)}
     assert by_episode(found()) == episodes(numbers)
 
 
 @NESTED
-def test_an_env_that_resets_itself_may_have_pictures_of_floats_which_torchrl_fills_with_nan():
+def test_an_env_that_resets_itself_may_have_frames_of_floats_which_torchrl_fills_with_nan():
     class FloatEnv(SelfResettingEnv):
         def __init__(self, lengths):
             super().__init__(lengths)
@@ -378,41 +380,41 @@ def test_an_env_that_resets_itself_may_have_pictures_of_floats_which_torchrl_fil
     env = TransformedEnv(FloatEnv(LENGTHS, auto_reset=True), recorder(make_grid=False, dump_on_done=True))
     env.rollout(13, break_when_any_done=False)
     env.close()
-    for (lane, episode), numbers in by_episode(found()).items():
-        length = LENGTHS[lane][episode % len(LENGTHS[lane])]
-        assert numbers[:length] == [name_of(lane, episode, step) for step in range(length)][: len(numbers)]
+    for (env_id, episode), numbers in by_episode(found()).items():
+        length = LENGTHS[env_id][episode % len(LENGTHS[env_id])]
+        assert numbers[:length] == [name_of(env_id, episode, step) for step in range(length)][: len(numbers)]
 
 
 # several done keys
 
 
-class AgentsEnv(LanesEnv):
-    """Two agents a lane, with done entries of their own; the second is done a step before the lane, if that has one."""
+class AgentsEnv(EpisodesEnv):
+    """Two agents a env, with done entries of their own; the second is done a step before the env, if that has one."""
 
     def __init__(self, lengths, root_done):
         self.root_done = root_done
         super().__init__(lengths)
-        lanes = len(lengths)
-        flag = Categorical(2, shape=(lanes, 2, 1), dtype=torch.bool)
+        env_ids = len(lengths)
+        flag = Categorical(2, shape=(env_ids, 2, 1), dtype=torch.bool)
         nested = Composite(
-            agents=Composite(done=flag, terminated=flag.clone(), truncated=flag.clone(), shape=(lanes, 2)),
-            shape=(lanes,),
+            agents=Composite(done=flag, terminated=flag.clone(), truncated=flag.clone(), shape=(env_ids, 2)),
+            shape=(env_ids,),
         )
         if root_done:
             nested.update(self.full_done_spec.clone())
         self.done_spec = nested
         self.action_spec = Composite(
-            agents=Composite(action=Bounded(0, 1, (lanes, 2, 1)), shape=(lanes, 2)), shape=(lanes,)
+            agents=Composite(action=Bounded(0, 1, (env_ids, 2, 1)), shape=(env_ids, 2)), shape=(env_ids,)
         )
         self.reward_spec = Composite(
-            agents=Composite(reward=Unbounded((lanes, 2, 1)), shape=(lanes, 2)), shape=(lanes,)
+            agents=Composite(reward=Unbounded((env_ids, 2, 1)), shape=(env_ids, 2)), shape=(env_ids,)
         )
 
     def _out(self, **more):
         reward = more.pop("reward", None)
         td = super()._out()
         agents = TensorDict(batch_size=(len(self.lengths), 2))
-        early = torch.tensor([step >= self.length(lane) - 1 and step > 0 for lane, step in enumerate(self.steps)])
+        early = torch.tensor([step >= self.length(env_id) - 1 and step > 0 for env_id, step in enumerate(self.steps)])
         for name in ("done", "terminated", "truncated"):
             own = td[name]
             other = own
@@ -432,48 +434,48 @@ class AgentsEnv(LanesEnv):
         return super()._reset(None if mask is None else TensorDict({"_reset": mask.flatten(1).any(1)}))
 
 
-def assert_each_lane_has_its_episodes(inner):
+def assert_each_env_has_its_episodes(inner):
     env = TransformedEnv(inner, recorder(make_grid=False, dump_on_done=True))
     steps, td = [], env.reset()
     for _ in range(14):
         step, td = env.step_and_maybe_reset(env.rand_action(td))
         steps.append(step)
     env.close()
-    # TorchRL leaves what is not under "agents" as it was when only they are reset: the last pictures are not in `td`
-    now = {name_of(lane, inner.episodes[lane], inner.steps[lane]) for lane in range(3)}
-    assert by_episode(found()) == episodes(pictures_in(*steps) | now)
+    # TorchRL leaves what is not under "agents" as it was when only they are reset: the last frames are not in `td`
+    now = {name_of(env_id, inner.episodes[env_id], inner.steps[env_id]) for env_id in range(3)}
+    assert by_episode(found()) == episodes(frames_in(*steps) | now)
 
 
 def test_with_a_done_for_each_agent_beside_the_root_one_an_episode_ends_with_the_root():
-    assert_each_lane_has_its_episodes(AgentsEnv(LENGTHS, root_done=True))
+    assert_each_env_has_its_episodes(AgentsEnv(LENGTHS, root_done=True))
 
 
-def test_with_only_nested_done_entries_each_lane_has_its_episodes():
-    assert_each_lane_has_its_episodes(AgentsEnv(LENGTHS, root_done=False))
-    # lane + 1 for each of two agents, each step
-    assert {(row["lane"], float(row["return"])) for row in rows()} == {
-        (row["lane"], 2.0 * (int(row["lane"]) + 1) * int(row["length"])) for row in rows()
+def test_with_only_nested_done_entries_each_env_has_its_episodes():
+    assert_each_env_has_its_episodes(AgentsEnv(LENGTHS, root_done=False))
+    # env + 1 for each of two agents, each step
+    assert {(row["env_id"], float(row["return"])) for row in rows()} == {
+        (row["env_id"], 2.0 * (int(row["env_id"]) + 1) * int(row["length"])) for row in rows()
     }
 
 
 # in the workers
 
 
-def worker_env(logger, lane, lengths, **kwargs):
-    return TransformedEnv(LaneEnv(lane, lengths), recorder(logger, **kwargs))
+def worker_env(logger, env_id, lengths, **kwargs):
+    return TransformedEnv(EpisodeEnv(env_id, lengths), recorder(logger, **kwargs))
 
 
 def of_workers(videos):
-    """Videos of workers by the lane that they show, in the order of their steps; each worker shows one."""
-    lanes = defaultdict(list)
+    """Videos of workers by the env that they show, in the order of their steps; each worker shows one."""
+    env_ids = defaultdict(list)
     workers = defaultdict(set)
     for name, numbers in videos.items():
         worker, step = re.fullmatch(r"video_worker([\d-]+)_(\d+)\.mkv", name).groups()
-        (lane,) = {place(number)[0] for number in numbers}
-        lanes[lane].append((int(step), numbers))
-        workers[worker].add(lane)
+        (env_id,) = {place(number)[0] for number in numbers}
+        env_ids[env_id].append((int(step), numbers))
+        workers[worker].add(env_id)
     assert all(len(shown) == 1 for shown in workers.values())
-    return {lane: [numbers for _, numbers in sorted(own)] for lane, own in lanes.items()}
+    return {env_id: [numbers for _, numbers in sorted(own)] for env_id, own in env_ids.items()}
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
@@ -481,7 +483,7 @@ def test_recorders_in_the_workers_each_write_their_own_videos(start_method, tmp_
     logger = CSVLogger("run", video_format="mkv")
     env = ParallelEnv(
         3,
-        [functools.partial(worker_env, logger, lane, own) for lane, own in enumerate(LENGTHS)],
+        [functools.partial(worker_env, logger, env_id, own) for env_id, own in enumerate(LENGTHS)],
         mp_start_method=start_method,
     )
     first = env.rollout(8, break_when_any_done=False)
@@ -493,7 +495,7 @@ def test_recorders_in_the_workers_each_write_their_own_videos(start_method, tmp_
     env.close()
     check_nothing_is_left(tmp_path)
     assert {name.rpartition("_")[2] for name in found()} == {"7.mkv", "1.mkv"}
-    expected = {lane: [sorted(pictures_in(td[lane : lane + 1])) for td in (second, first)] for lane in range(3)}
+    expected = {env_id: [sorted(frames_in(td[env_id : env_id + 1])) for td in (second, first)] for env_id in range(3)}
     assert of_workers(found()) == expected
 
 
@@ -502,19 +504,19 @@ def test_recorders_in_the_workers_write_a_video_for_each_episode(start_method, t
     logger = CSVLogger("run", video_format="mkv")
     env = ParallelEnv(
         3,
-        [functools.partial(worker_env, logger, lane, own, dump_on_done=True) for lane, own in enumerate(LENGTHS)],
+        [functools.partial(worker_env, logger, env_id, own, dump_on_done=True) for env_id, own in enumerate(LENGTHS)],
         mp_start_method=start_method,
     )
     rollout = env.rollout(13, break_when_any_done=False)
     env.close()
     check_nothing_is_left(tmp_path)
-    expected = episodes(pictures_in(rollout))
+    expected = episodes(frames_in(rollout))
     assert of_workers(found()) == {
-        lane: [expected[at] for at in sorted(expected) if at[0] == lane] for lane in range(3)
+        env_id: [expected[at] for at in sorted(expected) if at[0] == env_id] for env_id in range(3)
     }
     ended = endings(rollout)
     assert sorted(row["ended"] for row in rows()) == sorted(ended.get(at, "unfinished") for at in expected)
-    assert {row["lane"] for row in rows()} == {""}
+    assert {row["env_id"] for row in rows()} == {""}
 
 
 def test_one_creator_for_all_workers_gives_each_its_own_videos(tmp_path):
@@ -524,7 +526,7 @@ def test_one_creator_for_all_workers_gives_each_its_own_videos(tmp_path):
     env.close()
     check_nothing_is_left(tmp_path)
     videos = {name: numbers for name, numbers in found().items() if "worker" in name}
-    expected = sorted(pictures_in(rollout[:1]))
+    expected = sorted(frames_in(rollout[:1]))
     assert sorted(videos.values()) == [expected] * 3
     assert len({name.partition("_worker")[2].partition("_")[0] for name in videos}) == 3
 
@@ -547,13 +549,13 @@ def test_a_process_that_ends_without_closing_its_env_finishes_its_video(start_me
 def test_workers_of_an_env_that_is_forgotten_finish_their_videos(tmp_path):
     # not so one that is there at the end of the interpreter: TorchRL's then waits for its workers forever
     logger = CSVLogger("run", video_format="mkv")
-    makers = [functools.partial(worker_env, logger, lane, [4]) for lane in range(2)]
+    makers = [functools.partial(worker_env, logger, env_id, [4]) for env_id in range(2)]
     env = ParallelEnv(2, makers, mp_start_method="fork")
     env.rollout(6, break_when_any_done=False)
     del env
     gc.collect()
     check_nothing_is_left(tmp_path)
-    assert {lane: len(video) for lane, (video,) in of_workers(found()).items()} == {0: 8, 1: 8}
+    assert {env_id: len(video) for env_id, (video,) in of_workers(found()).items()} == {0: 8, 1: 8}
 
 
 @NESTED
@@ -563,19 +565,19 @@ def test_workers_of_workers_have_names_of_their_own(tmp_path):
         [functools.partial(parallel_env, logger, first) for first in (0, 2)], frames_per_batch=24, total_frames=24
     )
     try:
-        numbers = set().union(*(pictures_in(td) for td in collector))
+        numbers = set().union(*(frames_in(td) for td in collector))
     finally:
         collector.shutdown()
     check_nothing_is_left(tmp_path)
     videos = of_workers({name: own for name, own in found().items() if "worker" in name})
     assert len(videos) == 4
-    for lane, (video,) in videos.items():
-        own = sorted(number for number in numbers if place(number)[0] == lane)
+    for env_id, (video,) in videos.items():
+        own = sorted(number for number in numbers if place(number)[0] == env_id)
         assert video[: len(own)] == own
 
 
 def parallel_env(logger, first):
-    makers = [functools.partial(worker_env, logger, lane, [9, 12]) for lane in (first, first + 1)]
+    makers = [functools.partial(worker_env, logger, env_id, [9, 12]) for env_id in (first, first + 1)]
     return ParallelEnv(2, makers, mp_start_method="fork")
 
 
@@ -589,9 +591,11 @@ def test_a_collector_records_what_it_collects(tmp_path):
     batches = [td.clone() for td in collector]
     collector.shutdown()
     check_nothing_is_left(tmp_path)
-    expected = episodes(pictures_in(*batches))
-    for lane, episode in endings(batches[-1][:, -1:]):
-        expected[lane, episode + 1] = [name_of(lane, episode + 1, 0)]  # the collector has reset it for its next batch
+    expected = episodes(frames_in(*batches))
+    for env_id, episode in endings(batches[-1][:, -1:]):
+        expected[env_id, episode + 1] = [
+            name_of(env_id, episode + 1, 0)
+        ]  # the collector has reset it for its next batch
     assert by_episode(found()) == expected
 
 
@@ -600,20 +604,20 @@ def test_a_collector_records_what_it_collects(tmp_path):
 def test_a_collector_of_several_processes_records_what_it_collects(kind, tmp_path):
     logger = CSVLogger("run", video_format="mkv")
     collector = kind(
-        [functools.partial(worker_env, logger, lane, own) for lane, own in enumerate([[9, 12], [14, 8]])],
+        [functools.partial(worker_env, logger, env_id, own) for env_id, own in enumerate([[9, 12], [14, 8]])],
         frames_per_batch=20 if kind is MultiSyncCollector else 10,
         total_frames=60,
     )
     try:
-        numbers = sorted(set().union(*(pictures_in(td) for td in collector)))
+        numbers = sorted(set().union(*(frames_in(td) for td in collector)))
     finally:
         collector.shutdown()
     check_nothing_is_left(tmp_path)
     videos = of_workers({name: own for name, own in found().items() if "worker" in name})
     assert set(videos) == {place(number)[0] for number in numbers} == {0, 1}
-    for lane in videos:
-        own = [number for number in numbers if place(number)[0] == lane]
-        recorded = [number for video in videos[lane] for number in video]
+    for env_id in videos:
+        own = [number for number in numbers if place(number)[0] == env_id]
+        recorded = [number for video in videos[env_id] for number in video]
         assert recorded[: len(own)] == own
         # what was stepped, but not given out before the end, is there as well
         assert recorded == [n for at in sorted(episodes(recorded)) for n in episodes(recorded)[at]]
@@ -622,18 +626,18 @@ def test_a_collector_of_several_processes_records_what_it_collects(kind, tmp_pat
 # evaluators
 
 
-def zeros(lanes, td):
-    return td.set("action", torch.zeros(*lanes, 1))
+def zeros(env_ids, td):
+    return td.set("action", torch.zeros(*env_ids, 1))
 
 
 def evaluated_env(logger):
-    return TransformedEnv(LanesEnv(LENGTHS), recorder(logger, make_grid=False))
+    return TransformedEnv(EpisodesEnv(LENGTHS), recorder(logger, make_grid=False))
 
 
 @NESTED
 @pytest.mark.filterwarnings("ignore:trajs_per_batch")
 @pytest.mark.parametrize("backend", ["thread", "process"])
-def test_an_evaluator_dumps_a_video_for_each_lane(backend, tmp_path):
+def test_an_evaluator_dumps_a_video_for_each_env(backend, tmp_path):
     logger = CSVLogger("run", video_format="mkv")
     policy = functools.partial(zeros, (3,))
     evaluator = Evaluator(
@@ -650,13 +654,13 @@ def test_an_evaluator_dumps_a_video_for_each_lane(backend, tmp_path):
     check_nothing_is_left(tmp_path)
     pattern = re.compile(r"video(?:_worker[\d-]+)?_env(\d)_(\d+)\.mkv")
     videos = {tuple(map(int, pattern.fullmatch(name).groups())): numbers for name, numbers in found().items()}
-    assert {(lane, step) for lane in range(3) for step in (10, 100)} <= videos.keys()
-    for lane in range(3):
+    assert {(env_id, step) for env_id in range(3) for step in (10, 100)} <= videos.keys()
+    for env_id in range(3):
         # the evaluator's process goes on where the evaluation before was, its thread begins anew
-        recorded = [number for at in sorted(videos) if at[0] == lane for number in videos[at]]
+        recorded = [number for at in sorted(videos) if at[0] == env_id for number in videos[at]]
         complete = episodes(recorded)
         if backend == "process":
             assert recorded == [number for at in sorted(complete) for number in complete[at]]
         else:
             assert recorded == sorted(set(recorded))
-            assert all(videos[lane, step][0] in {own[0] for own in complete.values()} for step in (10, 100))
+            assert all(videos[env_id, step][0] in {own[0] for own in complete.values()} for step in (10, 100))

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torchrl.record
 from conftest import missing, require
-from pictures import decode, probe
+from numbered_frames import decode, probe
 from torchrl.envs import GymEnv, TransformedEnv
 
 from vidrec import CSVLogger, VideoRecorder
@@ -30,7 +30,7 @@ def test_mspacman_at_the_defaults_is_seen_in_its_colours():
     env.set_seed(0)
     rollout = env.rollout(300)
     video = env.transform.dump()
-    # of the reset picture and the 300 that follow, every other one, the second first
+    # of the reset frame and the 300 that follow, every other one, the second first
     observed = torch.cat([rollout["pixels"][:1], rollout["next", "pixels"]])[1::2].numpy()
     decoded = decode(video.path)
     assert decoded.shape == (150, 420, 320, 3)
@@ -50,11 +50,11 @@ def test_a_gymnasium_env_is_recorded_pixel_by_pixel(name, video_format):
     env = TransformedEnv(GymEnv(name, from_pixels=True), recorder)
     rollout = env.rollout(30, break_when_any_done=False)
     video = recorder.dump()
-    pictures = list(video.pictures())
-    assert len(pictures) == video.frames >= 31
-    assert (pictures[0] == rollout["pixels"][0]).all()
-    if video.frames == 31:  # no episode ended, with a reset picture of its own
-        assert (torch.stack(pictures[1:]) == rollout["next", "pixels"]).all()
+    frames = list(video.iter_frames())
+    assert len(frames) == video.frames >= 31
+    assert (frames[0] == rollout["pixels"][0]).all()
+    if video.frames == 31:  # no episode ended, with a reset frame of its own
+        assert (torch.stack(frames[1:]) == rollout["next", "pixels"]).all()
     env.close()
 
 
@@ -101,15 +101,15 @@ def test_the_example_runs_and_leaves_its_video(example):
     decoded = decode(Path(path))
     assert frames is None or len(decoded) == frames
     assert len(decoded) >= 50
-    assert decoded.std(axis=(1, 2, 3)).min() > 1  # pictures, not one colour
+    assert decoded.std(axis=(1, 2, 3)).min() > 1  # frames, not one colour
 
 
 def test_torchrls_own_recorder_writes_through_our_logger():
     recorder = torchrl.record.VideoRecorder(CSVLogger("run"), "video", fps=25)
 
-    picture = torch.zeros(64, 64, 3, dtype=torch.uint8)
+    frame = torch.zeros(64, 64, 3, dtype=torch.uint8)
     for shade in range(0, 250, 10):
-        recorder._apply_transform(picture + shade)
+        recorder._apply_transform(frame + shade)
     recorder.dump()
     decoded = decode(Path("csv_logs/run/videos/video_0.mp4"))
     assert abs(decoded[:, 0, 0, 0].astype(int) - range(0, 250, 10)).max() <= 2

@@ -1,4 +1,4 @@
-"""The recorder under TorchRL: which pictures reach the file, and what becomes of the data."""
+"""The recorder under TorchRL: which frames reach the file, and what becomes of the data."""
 
 import copy
 import functools
@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchrl.record
 from conftest import ENCODED, require
-from pictures import decode, numbered, numbers_in, read_number
+from numbered_frames import decode, numbered, numbers_in, read_number
 from tensordict import NonTensorData, NonTensorStack, TensorDict
 from torchrl.collectors import Collector, Evaluator
 from torchrl.data import LazyTensorStorage, ReplayBuffer
@@ -68,7 +68,7 @@ def test_a_rollout_of_numbered_frames_comes_back_complete_and_in_order(video_for
         env.reset() if length == 1 else env.rollout(length - 1)
         video = recorder.dump()
         if video_format == "memmap":  # which no other program reads
-            numbers = [read_number(picture) for picture in video.pictures()]
+            numbers = [read_number(frame) for frame in video.iter_frames()]
         else:
             numbers = numbers_in(video.path)
         assert numbers == list(range(first, first + length))
@@ -82,7 +82,7 @@ def test_a_rollout_of_numbered_frames_comes_back_complete_and_in_order(video_for
 
 
 def test_every_length_up_to_400_is_whole():
-    env, recorder = record(PixelsEnv(picture=lambda number, lane: numbered(number % 4096)), preset="ultrafast", scale=1)
+    env, recorder = record(PixelsEnv(frame=lambda number, env_id: numbered(number % 4096)), preset="ultrafast", scale=1)
     first = 0
     for length in [*range(1, 40), *range(40, 400, 19), 400]:
         env.reset() if length == 1 else env.rollout(length - 1)
@@ -91,7 +91,7 @@ def test_every_length_up_to_400_is_whole():
 
 
 @pytest.mark.parametrize(("skip", "kept"), [(None, [1, 3, 5]), (1, [0, 1, 2, 3, 4, 5, 6]), (2, [1, 3, 5]), (3, [2, 5])])
-def test_the_reset_offers_the_first_picture_and_skip_keeps_the_last_of_each_group(skip, kept):
+def test_the_reset_offers_the_first_frame_and_skip_keeps_the_last_of_each_group(skip, kept):
     env, recorder = record(PixelsEnv(), skip=skip)
     env.rollout(6)
     assert recorder.count == 7
@@ -113,7 +113,7 @@ def test_skip_counts_along_the_batches_of_a_dataset(skip):
 def test_max_frames_bounds_the_clip_and_says_once_what_is_beyond():
     env, recorder = record(PixelsEnv(), max_frames=4)
     env.rollout(9)
-    with pytest.warns(VidrecWarning, match="6 pictures of 'video' came after max_frames=4") as caught:
+    with pytest.warns(VidrecWarning, match="6 frames of 'video' came after max_frames=4") as caught:
         video = recorder.dump()
     assert len(caught) == 1
     assert numbers_in(video.path) == [0, 1, 2, 3]
@@ -183,7 +183,7 @@ def test_a_missing_key_is_a_key_error_unless_it_is_tolerated():
     ],
     ids=lambda data: f"{type(data).__name__}-{getattr(data, 'dtype', '')}-{tuple(getattr(data, 'shape', ()))}",
 )
-def test_pictures_are_taken_in_any_form(data):
+def test_frames_are_taken_in_any_form(data):
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
     if isinstance(data, np.ndarray):
         recorder._apply_transform(data)
@@ -193,7 +193,7 @@ def test_pictures_are_taken_in_any_form(data):
     assert numbers_in(recorder.dump().path) == [9]
 
 
-def test_a_refused_picture_names_its_key_shape_and_dtype_and_leaves_the_clip_as_it_was():
+def test_a_refused_frame_names_its_key_shape_and_dtype_and_leaves_the_clip_as_it_was():
     recorder = VideoRecorder(CSVLogger("run"), "video", in_keys=[("a", "b")])
     for number, bad in enumerate([torch.full((48, 64, 3), 1.2), torch.zeros(48, 64, 2), torch.zeros(0, 64, 3)]):
         recorder(TensorDict({"a": {"b": numbered(number)}}))
@@ -214,12 +214,12 @@ def test_layout_says_what_the_shape_does_not():
     assert numbers_in(recorder.dump().path) == [0, 1, 2, 3]
 
 
-# real sources of pictures
+# real sources of frames
 
 
 @pytest.mark.parametrize("batched", [SerialEnv, ParallelEnv])
 @pytest.mark.parametrize("inside", [True, False])
-def test_pictures_rendered_inside_and_outside_of_a_batched_env(batched, inside):
+def test_frames_rendered_inside_and_outside_of_a_batched_env(batched, inside):
     require("gymnasium", "pygame")
 
     def make_env():
@@ -242,12 +242,12 @@ def test_pictures_rendered_inside_and_outside_of_a_batched_env(batched, inside):
     assert decode(videos()[-1]).shape == (11, 400, 1200, 3)
 
 
-def test_a_batch_is_tiled_into_a_grid_whose_cells_are_the_lanes():
+def test_a_batch_is_tiled_into_a_grid_whose_cells_are_the_envs():
     env, recorder = record(
-        PixelsEnv((3,), picture=lambda number, lane: numbered(10 * number + lane)), video_format="mkv"
+        PixelsEnv((3,), frame=lambda number, env_id: numbered(10 * number + env_id)), video_format="mkv"
     )
     env.rollout(2)
-    grids = list(recorder.dump().pictures())
+    grids = list(recorder.dump().iter_frames())
     cells = [[read_number(grid[y : y + 48, x : x + 64]) for y in (0, 48) for x in (0, 64)] for grid in grids]
     assert cells == [[0, 1, 2, 0], [10, 11, 12, 0], [20, 21, 22, 0]]
 
@@ -258,7 +258,7 @@ def test_a_replay_buffer_records_what_it_samples(storage_shape):
     buffer = ReplayBuffer(storage=LazyTensorStorage(32), batch_size=8, transform=recorder)
     buffer.extend(TensorDict({"pixels": torch.stack([numbered(number) for number in range(32)])}, [32]))
     sample = buffer.sample()
-    assert numbers_in(recorder.dump().path) == [read_number(picture) for picture in sample["pixels"]]
+    assert numbers_in(recorder.dump().path) == [read_number(frame) for frame in sample["pixels"]]
     assert buffer.state_dict()["_transforms"] == {}
 
 
@@ -369,17 +369,17 @@ def test_obs_may_be_read_while_another_thread_records():
     thread = threading.Thread(target=record)
     thread.start()
     for _ in range(3):
-        seen = [read_number(picture.permute(1, 2, 0)) for picture in recorder.obs]
+        seen = [read_number(frame.permute(1, 2, 0)) for frame in recorder.obs]
         assert seen == list(range(len(seen)))
     thread.join()
     assert numbers_in(recorder.dump().path) == list(range(300))
 
 
-def test_pictures_beyond_max_frames_are_not_even_looked_at():
+def test_frames_beyond_max_frames_are_not_even_looked_at():
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1, max_frames=1)
     recorder._apply_transform(numbered(1))
     recorder._apply_transform(torch.full((48, 64, 3), torch.nan))
-    with pytest.warns(VidrecWarning, match="1 pictures"):
+    with pytest.warns(VidrecWarning, match="1 frames"):
         assert recorder.dump().frames == 1
 
 
@@ -390,7 +390,7 @@ def test_closing_the_env_finishes_what_is_open():
     assert [numbers_in(path) for path in videos()] == [[0, 1, 2, 3, 4]]
 
 
-@pytest.mark.parametrize("logger", [None, KeepLogger(), "csv"], ids=str)
+@pytest.mark.parametrize("logger", [None, KeepLogger(), "csv"], ids=["none", "tensors", "csv"])
 def test_to_animation_shows_what_was_recorded_and_recording_goes_on(logger):
     require("matplotlib")
     import matplotlib
@@ -427,7 +427,7 @@ def test_obs_is_what_torchrl_keeps_and_can_be_set():
     recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video")
     for number in range(3):
         recorder._apply_transform(numbered(number))
-    assert [picture.shape for picture in recorder.obs] == [(3, 48, 64)] * 3
+    assert [frame.shape for frame in recorder.obs] == [(3, 48, 64)] * 3
     assert (recorder.obs[2].permute(1, 2, 0) == numbered(2)).all()
     recorder.obs = [recorder.obs[1]]
     assert numbers_in(recorder.dump().path) == [1]
@@ -573,7 +573,7 @@ def test_a_transform_that_steps_its_parent_does_so_through_a_copy_of_the_recorde
     assert [numbers_in(path) for path in videos()] == [[0, 1, 4, 7], [2, 3, 5, 6, 8, 9]]
 
 
-def test_in_inference_mode_and_with_gradients_pictures_are_recorded_all_the_same():
+def test_in_inference_mode_and_with_gradients_frames_are_recorded_all_the_same():
     recorder = VideoRecorder(CSVLogger("run"), "video")
     with torch.inference_mode():
         recorder._apply_transform(numbered(1).clone())
@@ -583,7 +583,7 @@ def test_in_inference_mode_and_with_gradients_pictures_are_recorded_all_the_same
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_pictures_on_a_cuda_device_are_recorded():
+def test_frames_on_a_cuda_device_are_recorded():
     recorder = VideoRecorder(CSVLogger("run"), "video", make_grid=True)
     recorder._apply_transform(torch.stack([numbered(1), numbered(2)]).cuda())
     recorder._apply_transform(torch.stack([numbered(1), numbered(2)]).cuda().float() / 255)

@@ -12,19 +12,20 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ENCODED, require
-from pictures import numbered, numbers_in, read_number
+from numbered_frames import numbered, numbers_in, read_number
 from processes import wait_for_encoders
 from worlds import FailingLogger
 
-from vidrec import CSVLogger, VideoRecorder, VidrecWarning, lifetime
-from vidrec.encoder import Encoder
+from vidrec import CSVLogger, VideoRecorder, VidrecWarning
+from vidrec.ffmpeg.encoder import Encoder
+from vidrec.recording import lifetime
 
 TESTS = Path(__file__).parent
 
 START = """
     import os, signal, sys, time, warnings
     import torch
-    from pictures import numbered
+    from numbered_frames import numbered
     from worlds import PixelsEnv
     from torchrl.envs import TransformedEnv
     from vidrec import CSVLogger, VideoRecorder
@@ -90,15 +91,15 @@ def test_after_sigkill_all_300_frames_decode_under_the_unfinished_name(video_for
 
 
 @pytest.mark.parametrize("video_format", ["pt", "memmap"])
-def test_after_sigkill_the_raw_pictures_are_in_the_file(video_format, tmp_path):
+def test_after_sigkill_the_raw_frames_are_in_the_file(video_format, tmp_path):
     child = process("time.sleep(60)", video_format, cwd=tmp_path)
     assert child.stdout.readline() == "recorded\n"
     child.kill()
     child.communicate()
     [path] = videos()
     data = path.read_bytes()[64 if video_format == "pt" else 0 :]
-    pictures = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(300, 3, 48, 64).permute(0, 2, 3, 1)
-    assert [read_number(picture) for picture in pictures] == list(range(300))
+    frames = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(300, 3, 48, 64).permute(0, 2, 3, 1)
+    assert [read_number(frame) for frame in frames] == list(range(300))
 
 
 ENDS = {
@@ -134,7 +135,7 @@ def test_ctrl_c_in_the_middle_of_a_rollout_reaches_the_training_and_not_the_enco
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_an_interrupt_between_the_bytes_of_a_picture_costs_at_most_that_picture(before):
+def test_an_interrupt_between_the_bytes_of_a_frame_costs_at_most_that_frame(before):
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
     for number in range(before):
         recorder._apply_transform(numbered(number))
@@ -241,12 +242,12 @@ MEMORY = """
         return peak()
 
     recorder = VideoRecorder(eval(sys.argv[1]), "video", skip=1)
-    picture = torch.zeros(240, 320, 3, dtype=torch.uint8)
-    recorder._apply_transform(picture)
+    frame = torch.zeros(240, 320, 3, dtype=torch.uint8)
+    recorder._apply_transform(frame)
     recorder.dump()  # what is imported for that, is
     for frame in range(5000):
-        picture[:, frame % 320] += 1
-        recorder._apply_transform(picture)
+        frame[:, frame % 320] += 1
+        recorder._apply_transform(frame)
         if frame == 500:
             before = begin_anew()
     recorded = peak()

@@ -17,18 +17,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import ENCODED, missing
-from pictures import decode, numbered, numbers_in, read_number
+from numbered_frames import decode, numbered, numbers_in, read_number
 from processes import children, encoders, started, wait_for_encoders, within
 from test_clip import boxes
 from test_faults import FOREVER, VICTIM, dots
 
 from vidrec import CSVLogger, TeeLogger, VideoRecorder, ffmpeg, files
-from vidrec import folder as folders
-from vidrec.clip import open_clip
-from vidrec.encoding import Encoding
-from vidrec.index import VideoIndex
-from vidrec.repair import UNREADABLE, repair
-from vidrec.verify import verify
+from vidrec.clips.clip import open_clip
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.files.index import VideoIndex
+from vidrec.tools import scan
+from vidrec.tools.repair import UNREADABLE, repair
+from vidrec.tools.verify import verify
 
 RAW = ["pt", "memmap"]
 ALL = [*ENCODED, *RAW]
@@ -83,15 +83,15 @@ def part_files(folder="."):
     return [path for path in found if path.suffix != UNREADABLE]
 
 
-def pictures(path, size=SIZE):
-    """Return the pictures of a finished video, which may be larger than `size`, that of a memmap."""
+def frames(path, size=SIZE):
+    """Return the frames of a finished video, which may be larger than `size`, that of a memmap."""
     if path.suffix == ".memmap":
         return np.fromfile(path, np.uint8).reshape(-1, 3, *size).transpose(0, 2, 3, 1)
     return decode(path)
 
 
 def shown(path, size=SIZE):
-    return [read_number(picture) for picture in pictures(path, size)]
+    return [read_number(frame) for frame in frames(path, size)]
 
 
 def repaired(folder=RUN):
@@ -154,7 +154,7 @@ def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_pat
             "width": str(width),
             "codec": encoding.codec,
             "seconds": str(len(numbers) / 60),
-            "lane": "",
+            "env_id": "",
             "episode": "",
             "return": "",
             "length": "",
@@ -162,7 +162,7 @@ def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_pat
         }
 
 
-OF_LANES = """
+OF_ENVS = """
     import os, signal
     from torchrl.envs import TransformedEnv
     from vidrec import CSVLogger, VideoRecorder
@@ -174,22 +174,22 @@ OF_LANES = """
 """
 
 
-def test_a_row_tells_the_lane_and_the_episode_that_the_clip_shows(tmp_path):
-    with started(OF_LANES, cwd=tmp_path) as victim:
+def test_a_row_tells_the_env_and_the_episode_that_the_clip_shows(tmp_path):
+    with started(OF_ENVS, cwd=tmp_path) as victim:
         assert victim.wait(60) == -signal.SIGKILL, victim.stderr.read().decode()
     wait_for_encoders(tmp_path)
     run = tmp_path / "csv_logs/run"
     before = rows(run)
     assert repaired(run)
-    mine = {(row["lane"], row["episode"]): row for row in rows(run)[len(before) :]}
-    ended = {(row["lane"], row["episode"]) for row in before}
+    mine = {(row["env_id"], row["episode"]): row for row in rows(run)[len(before) :]}
+    ended = {(row["env_id"], row["episode"]) for row in before}
     assert sorted(mine) == [("0", "2"), ("1", "1")]
     assert not set(mine) & ended
-    for (lane, episode), row in mine.items():
+    for (env_id, episode), row in mine.items():
         assert row["ended"] == "unfinished"
         assert row["return"] == row["length"] == ""
         for number in numbers_in(run / row["file"]):
-            assert (number >> 9, number >> 5 & 15) == (int(lane), int(episode))
+            assert (number >> 9, number >> 5 & 15) == (int(env_id), int(episode))
 
 
 @pytest.mark.parametrize("tag", ["eval/deep/game", "spiel ö 游戏", "a b 'c' %d [x] #", "game_3", "-n", "x" * 200])
@@ -240,7 +240,7 @@ def test_a_dry_run_tells_what_will_be_and_changes_nothing():
 
 
 def half_written(video_format, folder):
-    """Return a file as it is while it grows, 150 pictures in, and its sidecar."""
+    """Return a file as it is while it grows, 150 frames in, and its manifest."""
     clip = opened(video_format, run=folder)
     write(clip, range(150))
     [path] = [path for path in part_files(folder) if path.suffix != ".log"]
@@ -256,7 +256,7 @@ def half_written(video_format, folder):
 
 @pytest.mark.parametrize("video_format", ALL)
 @pytest.mark.parametrize("state", ["growing", "finished"])
-def test_a_file_that_ends_anywhere_gives_its_whole_pictures_and_no_other(video_format, state):
+def test_a_file_that_ends_anywhere_gives_its_whole_frames_and_no_other(video_format, state):
     path, growing, about, finished = half_written(video_format, RUN)
     data = {"growing": growing, "finished": finished}[state]
     before = tree()
@@ -268,8 +268,8 @@ def test_a_file_that_ends_anywhere_gives_its_whole_pictures_and_no_other(video_f
         path.with_suffix(".log").write_bytes(about)
         videos = repaired()
         for video in videos:
-            found = pictures(video)
-            assert [read_number(picture) for picture in found] == list(range(len(found))), cut
+            found = frames(video)
+            assert [read_number(frame) for frame in found] == list(range(len(found))), cut
             assert is_ordinary(video)
             if video_format in ("mkv", "apng", *RAW):
                 assert np.array_equal(found[-1], numbered(len(found) - 1)), cut
@@ -327,10 +327,10 @@ def test_an_ffmpeg_that_does_not_work_costs_nothing(program, monkeypatch):
 
 
 @pytest.mark.parametrize("extra", [1, 2, 3, 4])
-def test_tiny_pictures_written_over_the_end_of_a_tensor_file_are_found(extra):
+def test_tiny_frames_written_over_the_end_of_a_tensor_file_are_found(extra):
     clip = opened("pt")
     write(clip, range(10), (8, 8))
-    clip.finish()  # as `recorder.obs` does; its end is longer than a picture
+    clip.finish()  # as `recorder.obs` does; its end is longer than a frame
     write(clip, range(10, 10 + extra), (8, 8))
     clip.leave()
     [video] = repaired()
@@ -338,13 +338,13 @@ def test_tiny_pictures_written_over_the_end_of_a_tensor_file_are_found(extra):
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.6, 0.9])
-def test_an_end_that_a_tensor_file_got_only_in_part_is_no_picture(keep):
+def test_an_end_that_a_tensor_file_got_only_in_part_is_no_frame(keep):
     path = leave("pt", numbers=range(10), size=(8, 8))
-    pictures_end = 64 + 10 * 3 * 8 * 8
+    frames_end = 64 + 10 * 3 * 8 * 8
     data = path.read_bytes()
-    path.write_bytes(data[: pictures_end + int(keep * (len(data) - pictures_end))])
+    path.write_bytes(data[: frames_end + int(keep * (len(data) - frames_end))])
     [video] = repaired()
-    # the file does not tell bytes of a picture from those of its own end: no more than that is unknown
+    # the file does not tell bytes of a frame from those of its own end: no more than that is unknown
     assert shown(video)[:10] == list(range(10))
     assert list(verify(RUN.absolute())) == []
 
@@ -393,9 +393,9 @@ def moments(monkeypatch, tmp_path):
     monkeypatch.undo()
 
 
-def holds_each_picture_once(run, numbers):
+def holds_each_frame_once(run, numbers):
     repaired(run)
-    videos = folders.videos(run)
+    videos = scan.videos(run)
     assert [shown(video) for video in videos] == [list(numbers)]
     assert [run / row["file"] for row in rows(run)] == videos
 
@@ -405,7 +405,7 @@ def failures(copies, numbers):
     found = {}
     for copy in copies:
         try:
-            holds_each_picture_once(copy, numbers)
+            holds_each_frame_once(copy, numbers)
         except AssertionError as error:
             found[copy.parent.name] = str(error).split("\n")[0]
     return found
@@ -420,7 +420,7 @@ def in_parts(clip, *parts):
 
 
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_picture(video_format, moments):
+def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_frame(video_format, moments):
     clip = opened(video_format)
     in_parts(clip, range(10), range(10, 15), range(15, 20))
     clip.finish()  # as `recorder.obs` does
@@ -428,7 +428,7 @@ def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_picture(vide
     clip.finish()
     clip.leave()
     assert len(moments) >= 8
-    # a picture that was not yet recorded cannot be there
+    # a frame that was not yet recorded cannot be there
     early = [copy for copy in moments if "before-_run" in copy.parent.name][:1]
     later = moments[moments.index(early[0]) :]
     second = next(i for i, copy in enumerate(later) if i and "before-_run" in copy.parent.name)
@@ -436,10 +436,10 @@ def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_picture(vide
     assert failures(later[second:], range(30)) == {}
 
 
-def test_a_first_picture_that_was_cut_into_leaves_parts_that_begin_with_the_second(moments):
+def test_a_first_frame_that_was_cut_into_leaves_parts_that_begin_with_the_second(moments):
     clip = opened("mkv")
     write(clip, [0])
-    clip._written, clip._torn = 0, True  # an exception came while the first picture was written
+    clip._written, clip._torn = 0, True  # an exception came while the first frame was written
     in_parts(clip, range(10), range(10, 20))
     clip.finish()
     clip.leave()
@@ -461,11 +461,11 @@ def test_a_part_that_an_interrupt_left_after_a_join_is_not_taken_twice():
         path.with_suffix(".log").unlink()
         path.rename(first.with_stem(first.stem + number))
     cut_off(first.with_stem(first.stem + "-4j"))
-    holds_each_picture_once(RUN.absolute(), range(30))
+    holds_each_frame_once(RUN.absolute(), range(30))
 
 
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_a_kill_of_everything_in_the_second_of_two_parts_keeps_its_whole_pictures(video_format):
+def test_a_kill_of_everything_in_the_second_of_two_parts_keeps_its_whole_frames(video_format):
     clip = opened(video_format)
     in_parts(clip, range(10), range(10, 40))
     clip.leave()
@@ -512,7 +512,7 @@ def test_an_index_that_cannot_be_written_gets_the_row_with_the_next_repair(monke
 
 RECORDS = """
     import os, subprocess, sys, time
-    from pictures import numbered
+    from numbered_frames import numbered
     from vidrec import CSVLogger, VideoRecorder
 
     recorder = VideoRecorder(CSVLogger("run", ".", video_format=sys.argv[1]), "game", skip=1)
@@ -591,7 +591,7 @@ def test_a_child_that_outlives_the_training_does_not_keep_its_clip(how, video_fo
 
 PUBLISHES = """
     import sys
-    from pictures import numbered
+    from numbered_frames import numbered
     from vidrec import CSVLogger, VideoRecorder
 
     recorder = VideoRecorder(CSVLogger("run", ".", video_format="memmap"), "game", skip=1)
@@ -643,10 +643,10 @@ def test_a_repair_waits_for_no_other_and_leaves_its_clip_alone():
 
 @pytest.mark.parametrize("what", [repair, verify])
 def test_a_clip_that_is_published_meanwhile_is_no_problem(what, monkeypatch):
-    path, listed = leave(), folders.left_clips(RUN.absolute())
+    path, listed = leave(), scan.left_clips(RUN.absolute())
     path.unlink()
     path.with_suffix(".log").unlink()
-    monkeypatch.setattr(folders, "left_clips", lambda folder: listed)
+    monkeypatch.setattr(scan, "left_clips", lambda folder: listed)
     assert list(what(RUN.absolute())) == []
 
 
@@ -677,13 +677,13 @@ def test_without_an_index_a_clip_becomes_a_video_and_no_index_is_made(tmp_path):
 @pytest.mark.parametrize("video_format", ["mp4", "apng", "memmap"])
 def test_a_sidecar_that_is_missing_or_torn(video_format, about):
     path = leave(video_format)
-    sidecar = path.with_suffix(".log")
-    sidecar.unlink() if about is None else sidecar.write_bytes(about)
+    manifest = path.with_suffix(".log")
+    manifest.unlink() if about is None else manifest.write_bytes(about)
     before = tree()
     [one] = repair(RUN.absolute())
     if video_format == "memmap":
         assert one.failed
-        assert "does not say how large its pictures are" in one.outcome
+        assert "does not say how large its frames are" in one.outcome
         assert tree() == before
     else:
         assert (one.outcome, shown(one.video)) == ("repaired", list(range(20)))
@@ -697,7 +697,7 @@ def test_a_sidecar_that_is_missing_or_torn(video_format, about):
 @pytest.mark.parametrize("video_format", ["mp4", "pt"])
 def test_a_sidecar_that_somebody_has_written_is_no_exception_and_costs_nothing(video_format, about):
     path = leave(video_format)
-    good = {"fps": "30", "height": 48, "width": 64, "codec": "x", "lane": None, "episode": None, "index": None}
+    good = {"fps": "30", "height": 48, "width": 64, "codec": "x", "env_id": None, "episode": None, "index": None}
     path.with_suffix(".log").write_text(json.dumps(good | about) + "\n")
     [one] = repair(RUN.absolute())
     left = [one.video] if one.video else part_files()
@@ -741,7 +741,7 @@ def test_an_index_that_is_being_written_anew_is_no_leftover(monkeypatch):
     seen, real = [], Path.replace
 
     def replace(self, target):
-        seen.append(folders.left_copies(RUN.absolute()))
+        seen.append(scan.left_copies(RUN.absolute()))
         return real(self, target)
 
     monkeypatch.setattr(Path, "replace", replace)
@@ -754,7 +754,7 @@ def test_the_share_of_a_tee_that_is_publishing_is_no_leftover():
 
     class Looks(CSVLogger):
         def log_video(self, name, video, *args, **settings):
-            seen.append((video.path, folders.left_copies(Path.cwd())))
+            seen.append((video.path, scan.left_copies(Path.cwd())))
             return super().log_video(name, video, *args, **settings)
 
     recorder = VideoRecorder(TeeLogger(Looks("one", "."), Looks("two", ".")), "game", skip=1)
@@ -771,7 +771,7 @@ def test_a_copy_onto_another_file_system_that_was_killed_costs_nothing(tmp_path)
         missing("a disk cannot be mounted")
     script = """
     import os, shutil, signal, sys
-    from pictures import numbered
+    from numbered_frames import numbered
     from vidrec import CSVLogger, TeeLogger, VideoRecorder
 
     def half(source, target):
@@ -788,9 +788,9 @@ def test_a_copy_onto_another_file_system_that_was_killed_costs_nothing(tmp_path)
     try:
         with started(script, cwd=tmp_path) as training:
             assert training.wait(60) == -signal.SIGKILL, training.stderr.read().decode()
-        assert len(folders.left_copies(tmp_path)) == 1
+        assert len(scan.left_copies(tmp_path)) == 1
         repaired(tmp_path)
-        found = folders.videos(tmp_path)
+        found = scan.videos(tmp_path)
         assert list(range(20)) in [shown(path) for path in found]
     finally:
         subprocess.run(["umount", "--lazy", other], check=True)

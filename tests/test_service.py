@@ -5,11 +5,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from pictures import numbered, numbers_in
+from numbered_frames import numbered, numbers_in
 from torchrl.record.loggers import CSVLogger as TorchRLCSVLogger
 
 from vidrec import CSVLogger, SettingError, TagError, VideoLogger, VideoRecorder
-from vidrec.encoder import Encoder
+from vidrec.ffmpeg.encoder import Encoder
 from vidrec.loggers.service import ServiceLogger
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torchrl.record
 from conftest import require
-from pictures import numbered, numbers_in, read_number
+from numbered_frames import numbered, numbers_in, read_number
 from torchrl.envs import TransformedEnv
 from worlds import FailingLogger, KeepLogger, PixelsEnv
 
@@ -26,10 +26,10 @@ from vidrec import (
     VideoRecorder,
     VidrecWarning,
 )
-from vidrec import clip as clip_module
-from vidrec import encoder as encoder_module
-from vidrec.clip import TensorClip
-from vidrec.encoder import Encoder
+from vidrec.clips import clip as clip_module
+from vidrec.clips.clip import TensorClip
+from vidrec.ffmpeg import encoder as encoder_module
+from vidrec.ffmpeg.encoder import Encoder
 
 
 def record(recorder, numbers):
@@ -38,7 +38,7 @@ def record(recorder, numbers):
 
 
 def numbers_of(tensor):
-    return [read_number(picture.permute(1, 2, 0)) for picture in tensor[0]]
+    return [read_number(frame.permute(1, 2, 0)) for frame in tensor[0]]
 
 
 @pytest.fixture
@@ -324,7 +324,7 @@ def test_ctrl_c_while_publishing_loses_no_logger():
         assert found == {"video_0.mp4": [1, 2], "video_1.mp4": [3, 4]}
 
 
-def test_max_frames_and_picture_sizes_begin_anew_also_while_one_logger_fails():
+def test_max_frames_and_frame_sizes_begin_anew_also_while_one_logger_fails():
     memory, failing = MemoryLogger(), FailingLogger()
     failing.failures = 100
     recorder = VideoRecorder(TeeLogger(memory, failing), "video", max_frames=3)
@@ -384,12 +384,12 @@ def test_it_can_be_copied_with_a_logger_that_has_a_thread():
 def test_tensors_are_encoded_once_too_and_a_video_is_read(encoders):
     memory = MemoryLogger()
     tee = TeeLogger(CSVLogger("a"), CSVLogger("b"), memory)
-    pictures = torch.stack([numbered(number).permute(2, 0, 1) for number in range(4)])
-    tee.log_video("video", pictures.reshape(2, 2, 3, 48, 64), step=1)
+    frames = torch.stack([numbered(number).permute(2, 0, 1) for number in range(4)])
+    tee.log_video("video", frames.reshape(2, 2, 3, 48, 64), step=1)
     assert len(encoders) == 1
     assert memory.videos[0].value.shape == (2, 2, 3, 48, 64)
     assert [numbers_in(Path(f"csv_logs/{name}/videos/video_1.mp4")) for name in "ab"] == [[0, 1, 2, 3]] * 2
-    video = CSVLogger("c", video_format="mkv").log_video("video", pictures[None])
+    video = CSVLogger("c", video_format="mkv").log_video("video", frames[None])
     tee.log_video("again", video)
     assert numbers_of(memory.videos[1].value) == [0, 1, 2, 3]
     assert not list(Path().rglob("*.part-*"))
@@ -419,9 +419,9 @@ def test_loggers_that_are_equal_are_not_the_same():
 def test_clips_of_ones_own_are_not_shared():
     class Half(MemoryLogger, VideoLogger):
         class Clip(TensorClip):
-            def _add(self, picture):
-                if picture.float().mean() > 100:
-                    super()._add(picture)
+            def _add(self, frame):
+                if frame.float().mean() > 100:
+                    super()._add(frame)
 
         def open_clip(self, tag, **settings):
             return self.Clip()

@@ -14,7 +14,7 @@ import pytest
 import torch
 import torchrl.record
 from conftest import require
-from pictures import decode, numbered, numbers_in, read_number
+from numbered_frames import decode, numbered, numbers_in, read_number
 from PIL import Image, ImageSequence
 from processes import run_python, without
 from test_real import psnr
@@ -48,7 +48,7 @@ def record(recorder, numbers, size=(48, 64)):
 
 
 def images(folder=RUN):
-    """Return what the event files of a folder hold, tag to (step, bytes of the picture), as TensorBoard reads it."""
+    """Return what the event files of a folder hold, tag to (step, bytes of the frame), as TensorBoard reads it."""
     from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
     accumulator = EventAccumulator(str(folder), size_guidance={IMAGES: 0}).Reload()
@@ -59,7 +59,7 @@ def images(folder=RUN):
 
 
 def saved(data, name="read_back"):
-    """Write the bytes of a picture to a file of their kind."""
+    """Write the bytes of a frame to a file of their kind."""
     path = Path(f"{name}.gif" if data[:4] == b"GIF8" else f"{name}.apng")
     path.write_bytes(data)
     return path
@@ -104,7 +104,7 @@ def test_every_frame_is_in_the_event_file_once_and_in_order(video_format, frames
     path = only_image()
     assert path.suffix == f".{video_format}"
     assert numbers_in(path) == list(range(frames))
-    assert [read_number(picture) for picture, _ in strictly(path)] == list(range(frames))
+    assert [read_number(frame) for frame, _ in strictly(path)] == list(range(frames))
     assert left() == []
 
 
@@ -146,7 +146,7 @@ def test_mspacman_is_seen_in_its_colours():
     observed = torch.cat([rollout["pixels"][:1], rollout["next", "pixels"]]).numpy()
     videos = {tag: saved(data) for tag, [(_, data)] in images().items()}
     assert (decode(videos["apng"]) == observed).all()
-    assert all((picture == frame).all() for (picture, _), frame in zip(strictly(videos["apng"]), observed, strict=True))
+    assert all((frame == frame).all() for (frame, _), frame in zip(strictly(videos["apng"]), observed, strict=True))
     decoded = decode(videos["gif"])
     assert decoded.shape == observed.shape
     with np.errstate(divide="ignore"):  # equal: infinite
@@ -200,8 +200,8 @@ def test_the_summary_is_an_image_of_the_size_of_the_video(video_format):
     assert (event.step, value.tag) == (9, "video")
     image = value.image
     assert (image.height, image.width, image.colorspace) == (47, 63, 3)  # 3 is RGB
-    with Image.open(io.BytesIO(image.encoded_image_string)) as picture:
-        assert (picture.size, picture.n_frames) == ((63, 47), 5)
+    with Image.open(io.BytesIO(image.encoded_image_string)) as frame:
+        assert (frame.size, frame.n_frames) == ((63, 47), 5)
     # the same as the server of the panel has it
     [event] = [event for event in EventFileLoader(str(file)).Load() if event.summary.value]
     [value] = event.summary.value
@@ -395,7 +395,7 @@ def test_what_nobody_dumps_is_in_the_event_file_at_the_end():
 
 @pytest.mark.parametrize("video_format", ["apng", "gif"])
 @pytest.mark.parametrize("parts", [(5, 1), (1, 1), (2, 3), (1, 4, 2)], ids=str)
-def test_pictures_that_come_after_the_clip_was_looked_at_are_in_the_same_video(parts, video_format):
+def test_frames_that_come_after_the_clip_was_looked_at_are_in_the_same_video(parts, video_format):
     recorder = VideoRecorder(TensorboardLogger("run", video_format=video_format), "video", skip=1)
     numbers = iter(range(100))
     for part in parts:
@@ -404,7 +404,7 @@ def test_pictures_that_come_after_the_clip_was_looked_at_are_in_the_same_video(p
     recorder.dump()
     path = only_image()
     assert numbers_in(path) == list(range(sum(parts)))
-    assert [read_number(picture) for picture, _ in strictly(path)] == list(range(sum(parts)))
+    assert [read_number(frame) for frame, _ in strictly(path)] == list(range(sum(parts)))
     if video_format == "apng":
         controls = [contents for kind, contents in chunks(path.read_bytes()) if kind in ("fcTL", "fdAT")]
         assert [int.from_bytes(contents[:4]) for contents in controls] == list(range(len(controls)))

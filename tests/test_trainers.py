@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import require
-from pictures import numbers_in
+from numbered_frames import numbers_in
 from tensordict import TensorDict
 from torchrl.collectors import Collector
 from torchrl.envs import TransformedEnv

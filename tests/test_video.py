@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from vidrec.encoding import Encoding
-from vidrec.video import Video
+from vidrec.clips.video import Video
+from vidrec.ffmpeg.encoding import Encoding
 
 
 def test_a_video_knows_its_size_length_and_place():

@@ -1,4 +1,4 @@
-"""VMAS: a batched env of several agents, whose lanes are no sub-envs of TorchRL's and whose entries are nested."""
+"""VMAS: a batched env of several agents, whose envs are no sub-envs of TorchRL's and whose entries are nested."""
 
 import re
 from collections import defaultdict
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import missing, require
-from pictures import cells_in, decode, numbered, numbers_in, rows
+from numbered_frames import cells_in, decode, numbered, numbers_in, rows
 from tensordict import TensorDict
 from torchrl.data import Unbounded
 from torchrl.envs import Compose, StepCounter, TransformedEnv
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:(gym|pyglet|vmas).*"),
     pytest.mark.filterwarnings("ignore::UserWarning:(gym|pyglet|vmas).*"),
 ]
-LANES = 3
+N_ENVS = 3
 HORIZON = 5
 
 
@@ -33,7 +33,7 @@ def vmas():
     made = []
 
     def make(*, max_steps=HORIZON, **kwargs):
-        made.append(VmasEnv(scenario="balance", num_envs=LANES, max_steps=max_steps, n_agents=2, seed=0, **kwargs))
+        made.append(VmasEnv(scenario="balance", num_envs=N_ENVS, max_steps=max_steps, n_agents=2, seed=0, **kwargs))
         return made[-1]
 
     yield make
@@ -42,19 +42,19 @@ def vmas():
             viewer.close()
 
 
-class Pictures(Transform):
-    """Draws a picture of each lane, which names the lane, its episode, and the step that VMAS itself says it is at."""
+class Frames(Transform):
+    """Draws a frame of each env, which names the env, its episode, and the step that VMAS itself says it is at."""
 
     def __init__(self, key="pixels", of=lambda inner, numbers: torch.stack([numbered(n, (24, 32)) for n in numbers])):
         super().__init__(in_keys=[], out_keys=[key])
         self.of = of
-        self.episodes = [-1] * LANES
-        self.seen = []  # a step at a time: the number of each lane, None where it has no new picture
+        self.episodes = [-1] * N_ENVS
+        self.seen = []  # a step at a time: the number of each env, None where it has no new frame
 
-    def _draw(self, td, which=(True,) * LANES):
+    def _draw(self, td, which=(True,) * N_ENVS):
         inner = self.parent.base_env._env
         steps = inner.steps.long().tolist()
-        numbers = [name_of(lane, self.episodes[lane], steps[lane]) for lane in range(LANES)]
+        numbers = [name_of(env_id, self.episodes[env_id], steps[env_id]) for env_id in range(N_ENVS)]
         self.seen.append([number if new else None for number, new in zip(numbers, which, strict=True)])
         return td.set(self.out_keys[0], self.of(inner, numbers))
 
@@ -63,13 +63,13 @@ class Pictures(Transform):
 
     def _reset(self, tensordict, tensordict_reset):
         reset = tensordict.get("_reset", None)
-        which = [True] * LANES if reset is None else reset.flatten().tolist()
+        which = [True] * N_ENVS if reset is None else reset.flatten().tolist()
         self.episodes = [episode + new for episode, new in zip(self.episodes, which, strict=True)]
         return self._draw(tensordict_reset, which)
 
     def transform_observation_spec(self, observation_spec):
         inner = self.parent.base_env._env
-        example = self.of(inner, [0] * LANES)
+        example = self.of(inner, [0] * N_ENVS)
         observation_spec[self.out_keys[0]] = Unbounded(example.shape, dtype=example.dtype)
         return observation_spec
 
@@ -84,7 +84,7 @@ def found():
 
 
 def run(env, steps=13):
-    """Two steps, a reset of lane 1 in the middle of its episode, and more steps, with resets of what is done."""
+    """Two steps, a reset of env 1 in the middle of its episode, and more steps, with resets of what is done."""
     torch.manual_seed(0)
     after = []
     td = env.reset()
@@ -97,119 +97,119 @@ def run(env, steps=13):
     return torch.stack(after, 1)
 
 
-def by_lane(seen):
-    return [[numbers[lane] for numbers in seen if numbers[lane] is not None] for lane in range(LANES)]
+def by_env(seen):
+    return [[numbers[env_id] for numbers in seen if numbers[env_id] is not None] for env_id in range(N_ENVS)]
 
 
 def by_episode(seen):
-    """The numbers of each lane and episode."""
+    """The numbers of each env and episode."""
     found = defaultdict(list)
-    for numbers in by_lane(seen):
+    for numbers in by_env(seen):
         for number in numbers:
             found[number >> 9, number >> 5 & 15].append(number)
     return dict(found)
 
 
-def test_each_lane_has_a_video(vmas):
-    pictures = Pictures()
-    env = TransformedEnv(vmas(), Compose(pictures, recorder(make_grid=False)))
+def test_each_env_has_a_video(vmas):
+    frames = Frames()
+    env = TransformedEnv(vmas(), Compose(frames, recorder(make_grid=False)))
     run(env)
     env.close()
     assert {name: numbers_in(path) for name, path in found().items()} == {
-        f"video_env{lane}_0.mkv": numbers for lane, numbers in enumerate(by_lane(pictures.seen))
+        f"video_env{env_id}_0.mkv": numbers for env_id, numbers in enumerate(by_env(frames.seen))
     }
 
 
 @pytest.mark.parametrize("counted", [False, True], ids=["max_steps", "StepCounter"])
-def test_each_lane_has_a_video_for_each_of_its_episodes(vmas, counted):
-    pictures = Pictures()
+def test_each_env_has_a_video_for_each_of_its_episodes(vmas, counted):
+    frames = Frames()
     own = recorder(make_grid=False, dump_on_done=True)
     cut = [StepCounter(HORIZON)] if counted else []
-    env = TransformedEnv(vmas(max_steps=None if counted else HORIZON), Compose(pictures, own, *cut))
+    env = TransformedEnv(vmas(max_steps=None if counted else HORIZON), Compose(frames, own, *cut))
     after = run(env)
     env.close()
-    expected = by_episode(pictures.seen)
-    assert {tuple(lane for lane, episode in expected if episode == number) for number in range(3)} == {(0, 1, 2)}
+    expected = by_episode(frames.seen)
+    assert {tuple(env_id for env_id, episode in expected if episode == number) for number in range(3)} == {(0, 1, 2)}
     videos = {
         tuple(map(int, re.fullmatch(r"video_env(\d)_ep(\d+)_\d+\.mkv", name).groups())): numbers_in(path)
         for name, path in found().items()
     }
     assert videos == expected
-    # lane 1 was reset after two steps, and goes on three steps behind the others
+    # env 1 was reset after two steps, and goes on three steps behind the others
     ended, done = {}, after["done"].squeeze(-1)
-    for lane in range(LANES):
+    for env_id in range(N_ENVS):
         episode = 0
         for step in range(done.shape[1]):
-            episode += lane == 1 and step == 2
-            if done[lane, step]:
-                ended[lane, episode] = "terminated" if after["terminated"][lane, step] else "truncated"
+            episode += env_id == 1 and step == 2
+            if done[env_id, step]:
+                ended[env_id, episode] = "terminated" if after["terminated"][env_id, step] else "truncated"
                 episode += 1
     assert (1, 0) not in ended
     assert set(ended.values()) == ({"truncated"} if counted else {"terminated"})  # VMAS calls its own so
     reward = after["agents", "reward"].flatten(2).sum(-1)
     returns = defaultdict(float)
-    at = {lane: iter(reward[lane].tolist()) for lane in range(LANES)}
-    for lane, episode in expected:
-        returns[lane, episode] = sum(next(at[lane]) for _ in expected[lane, episode][1:])
+    at = {env_id: iter(reward[env_id].tolist()) for env_id in range(N_ENVS)}
+    for env_id, episode in expected:
+        returns[env_id, episode] = sum(next(at[env_id]) for _ in expected[env_id, episode][1:])
     for row in rows():
-        key = int(row["lane"]), int(row["episode"])
+        key = int(row["env_id"]), int(row["episode"])
         assert row["ended"] == ended.get(key, "unfinished")
         assert int(row["length"]) == len(expected[key]) - 1
         assert float(row["return"]) == pytest.approx(returns[key], abs=1e-4)
 
 
 @pytest.mark.parametrize("dump_on_done", [False, True])
-def test_a_grid_of_all_lanes(vmas, dump_on_done):
-    pictures = Pictures()
-    env = TransformedEnv(vmas(), Compose(pictures, recorder(dump_on_done=dump_on_done)))
+def test_a_grid_of_all_envs(vmas, dump_on_done):
+    frames = Frames()
+    env = TransformedEnv(vmas(), Compose(frames, recorder(dump_on_done=dump_on_done)))
     td = env.rollout(2 * HORIZON + 2, break_when_any_done=False)
     done = td["next", "done"].all(0).flatten().tolist()
     assert sum(done) == 2  # all at once
     env.rollout(2)
-    env.reset(TensorDict({"_reset": torch.tensor([[True], [False], [False]])}, [LANES]))
+    env.reset(TensorDict({"_reset": torch.tensor([[True], [False], [False]])}, [N_ENVS]))
     env.close()
-    assert pictures.seen.pop().count(None) == 2  # of the last reset: no grid
-    videos = list(map(cells, found().values()))
+    assert frames.seen.pop().count(None) == 2  # of the last reset: no grid
+    videos = [cells_in(path, N_ENVS) for path in found().values()]
     if not dump_on_done:
-        assert videos == [pictures.seen]
+        assert videos == [frames.seen]
         return
-    first = [numbers for numbers in pictures.seen if not any(number >> 5 & 15 for number in numbers)]
-    second = [numbers for numbers in pictures.seen if all(number >> 5 & 15 == 1 for number in numbers)]
+    first = [numbers for numbers in frames.seen if not any(number >> 5 & 15 for number in numbers)]
+    second = [numbers for numbers in frames.seen if all(number >> 5 & 15 == 1 for number in numbers)]
     assert len(first) == len(second) == HORIZON + 1
-    assert videos == [first, second, pictures.seen[len(first) + len(second) :]]
+    assert videos == [first, second, frames.seen[len(first) + len(second) :]]
     assert [row["ended"] for row in rows()] == ["terminated", "terminated", "unfinished"]
 
 
 def test_what_vmas_renders(vmas):
     def render(inner, numbers):
         try:
-            pictures = [inner.render(mode="rgb_array", env_index=lane)[::5, ::5].copy() for lane in range(LANES)]
+            frames = [inner.render(mode="rgb_array", env_index=env_id)[::5, ::5].copy() for env_id in range(N_ENVS)]
         except Exception as error:
             if "pyglet" not in type(error).__module__ and not isinstance(error, ImportError):
                 raise
             missing(f"VMAS renders with OpenGL, libegl1 and libglu1-mesa: {error}")
-        return torch.from_numpy(np.stack(pictures))
+        return torch.from_numpy(np.stack(frames))
 
-    pictures = Pictures(of=render)
-    env = TransformedEnv(vmas(), Compose(pictures, recorder(make_grid=False)))
+    frames = Frames(of=render)
+    env = TransformedEnv(vmas(), Compose(frames, recorder(make_grid=False)))
     td = env.rollout(4)
     env.close()
     rendered = torch.cat([td["pixels"][:, :1], td["next", "pixels"]], 1).numpy()
-    assert len({picture.tobytes() for picture in rendered.reshape(-1, *rendered.shape[2:])}) == 5 * LANES
-    for lane, path in enumerate(found().values()):
-        assert np.array_equal(decode(path), rendered[lane])
+    assert len({frame.tobytes() for frame in rendered.reshape(-1, *rendered.shape[2:])}) == 5 * N_ENVS
+    for env_id, path in enumerate(found().values()):
+        assert np.array_equal(decode(path), rendered[env_id])
 
 
-def test_a_picture_for_each_agent_is_in_the_grid_and_refused_where_each_lane_has_its_video(vmas):
+def test_a_frame_for_each_agent_is_in_the_grid_and_refused_where_each_env_has_its_video(vmas):
     def of(inner, numbers):
-        return torch.stack([numbered(n, (24, 32)) for n in range(2 * LANES)]).reshape(LANES, 2, 24, 32, 3)
+        return torch.stack([numbered(n, (24, 32)) for n in range(2 * N_ENVS)]).reshape(N_ENVS, 2, 24, 32, 3)
 
     key = ("agents", "pixels")
-    env = TransformedEnv(vmas(), Compose(Pictures(key, of), recorder(in_keys=[key])))
+    env = TransformedEnv(vmas(), Compose(Frames(key, of), recorder(in_keys=[key])))
     env.rollout(3)
     env.close()
     (path,) = found().values()
-    assert cells_in(path, 2 * LANES, LANES) == [list(range(2 * LANES))] * 4
-    env = TransformedEnv(vmas(), Compose(Pictures(key, of), recorder(in_keys=[key], make_grid=False)))
-    with pytest.raises(FrameError, match="holds 6 pictures; expected one for each of 3 lanes"):
+    assert cells_in(path, 2 * N_ENVS, N_ENVS) == [list(range(2 * N_ENVS))] * 4
+    env = TransformedEnv(vmas(), Compose(Frames(key, of), recorder(in_keys=[key], make_grid=False)))
+    with pytest.raises(FrameError, match="holds 6 frames; expected one for each of 3 envs"):
         env.reset()

@@ -12,10 +12,10 @@ import pytest
 import torch
 import torchrl.record
 from conftest import require
-from pictures import decode, numbered, numbers_in, probe
+from numbered_frames import decode, numbered, numbers_in, probe
 from processes import run_python, without
 from torchrl.envs import Compose, TransformedEnv
-from worlds import PixelsEnv, random_pictures
+from worlds import PixelsEnv, random_frames
 
 from vidrec import CSVLogger, ExtraError, FrameError, SettingError, TagError, VideoRecorder, WandbLogger
 
@@ -399,8 +399,8 @@ def test_dump_takes_less_than_a_tenth_of_torchrls():
     theirs = torchrl.record.loggers.wandb.WandbLogger("run", offline=True, project="vidrec", log_env_packages=False)
     assert theirs.experiment is ours.experiment  # wandb gives both the run that is open
     recorders = [VideoRecorder(ours, "ours", skip=1), torchrl.record.VideoRecorder(theirs, "theirs", skip=1)]
-    blocks = random_pictures(30, 40, 3)(0, 0).repeat_interleave(8, 0).repeat_interleave(8, 1)
-    env = PixelsEnv(picture=lambda number, lane: blocks.roll((number, 2 * number), (0, 1)))
+    blocks = random_frames(30, 40, 3)(0, 0).repeat_interleave(8, 0).repeat_interleave(8, 1)
+    env = PixelsEnv(frame=lambda number, env_id: blocks.roll((number, 2 * number), (0, 1)))
     env = TransformedEnv(env, Compose(*recorders))
     took = ([], [])
     for _ in range(3):

@@ -1,25 +1,25 @@
-"""Environments whose pictures tell what they are, and loggers that keep what they are given."""
+"""Environments whose frames tell what they are, and loggers that keep what they are given."""
 
 import torch
-from pictures import numbered
+from numbered_frames import numbered
 from tensordict import TensorDict, TensorDictBase
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 
 class PixelsEnv(EnvBase):
-    """Offers pictures number 0, 1, 2, ... over its whole life; ends an episode after `horizon` steps, lane by lane.
+    """Offers frames number 0, 1, 2, ... over its whole life; ends an episode after `horizon` steps, env by env.
 
-    `picture(number, lane)` returns a picture of one lane, by default `numbered(number)`.
+    `frame(number, env)` returns a frame of one env, by default `numbered(number)`.
     """
 
-    def __init__(self, batch_size=(), horizon=10**6, picture=None, key="pixels"):
+    def __init__(self, batch_size=(), horizon=10**6, frame=None, key="pixels"):
         self.horizon = torch.as_tensor(horizon).expand(batch_size)
         super().__init__(batch_size=torch.Size(batch_size))
-        self.picture = picture or (lambda number, lane: numbered(number))
+        self.frame = frame or (lambda number, env_id: numbered(number))
         self.key = key
         self.number = 0
-        example = self.picture(0, 0)
+        example = self.frame(0, 0)
         shape = (*self.batch_size, *example.shape)
         spec = Unbounded(shape=shape, dtype=example.dtype)
         self.observation_spec = Composite({key: spec}, shape=self.batch_size)
@@ -29,16 +29,16 @@ class PixelsEnv(EnvBase):
         self.done_spec = Composite(done=done, terminated=done.clone(), shape=self.batch_size)
         self.ages = torch.zeros(self.batch_size, dtype=torch.long)
 
-    def _pictures(self):
-        lanes = self.batch_size.numel()
-        pictures = torch.stack([self.picture(self.number, lane) for lane in range(lanes)])
+    def _frames(self):
+        env_ids = self.batch_size.numel()
+        frames = torch.stack([self.frame(self.number, env_id) for env_id in range(env_ids)])
         self.number += 1
-        return pictures.reshape(*self.batch_size, *pictures.shape[1:])
+        return frames.reshape(*self.batch_size, *frames.shape[1:])
 
     def _out(self, **entries):
         done = (self.ages >= self.horizon).unsqueeze(-1)
         td = TensorDict({"done": done, "terminated": done.clone(), **entries}, self.batch_size)
-        td[self.key] = self._pictures()
+        td[self.key] = self._frames()
         return td
 
     def _reset(self, tensordict: TensorDictBase | None = None) -> TensorDictBase:
@@ -54,15 +54,15 @@ class PixelsEnv(EnvBase):
         pass
 
 
-def name_of(lane, episode, step):
-    """The number of the picture of a lane: which lane it is, and how far it has come."""
-    return lane << 9 | episode << 5 | step
+def name_of(env_id, episode, step):
+    """The number of the frame of a env: which env it is, and how far it has come."""
+    return env_id << 9 | episode << 5 | step
 
 
-class LanesEnv(EnvBase):
-    """Its pictures name lane, episode and step; `lengths[lane]` are those of its episodes, over and over.
+class EpisodesEnv(EnvBase):
+    """Its frames name env, episode and step; `lengths[env]` are those of its episodes, over and over.
 
-    A step gives a lane the reward lane + 1. Every third episode of a lane is truncated, the others terminate.
+    A step gives a env the reward env + 1. Every third episode of a env is truncated, the others terminate.
     """
 
     def __init__(self, lengths, batch_size=None, size=(24, 32)):
@@ -81,12 +81,12 @@ class LanesEnv(EnvBase):
         self.steps = [0] * len(lengths)
 
     def _out(self, **more):
-        pictures = [
+        frames = [
             numbered(name_of(*at), self.size)
             for at in zip(range(len(self.lengths)), self.episodes, self.steps, strict=True)
         ]
-        done = [step >= self.length(lane) for lane, step in enumerate(self.steps)]
-        truncated = [ends and self.episodes[lane] % 3 == 2 for lane, ends in enumerate(done)]
+        done = [step >= self.length(env_id) for env_id, step in enumerate(self.steps)]
+        truncated = [ends and self.episodes[env_id] % 3 == 2 for env_id, ends in enumerate(done)]
         flags = {
             "done": done,
             "terminated": [ends and not cut for ends, cut in zip(done, truncated, strict=True)],
@@ -95,19 +95,19 @@ class LanesEnv(EnvBase):
         td = TensorDict(
             {name: torch.tensor(flag).reshape(*self.batch_size, 1) for name, flag in flags.items()}, self.batch_size
         )
-        td["pixels"] = torch.stack(pictures).reshape(*self.batch_size, *self.size, 3)
+        td["pixels"] = torch.stack(frames).reshape(*self.batch_size, *self.size, 3)
         return td.update(more)
 
-    def length(self, lane):
-        return self.lengths[lane][self.episodes[lane] % len(self.lengths[lane])]
+    def length(self, env_id):
+        return self.lengths[env_id][self.episodes[env_id] % len(self.lengths[env_id])]
 
     def _reset(self, tensordict=None):
         mask = None if tensordict is None else tensordict.get("_reset", None)
         resets = [True] * len(self.lengths) if mask is None else mask.flatten().tolist()
-        for lane, reset in enumerate(resets):
+        for env_id, reset in enumerate(resets):
             if reset:
-                self.episodes[lane] += 1
-                self.steps[lane] = 0
+                self.episodes[env_id] += 1
+                self.steps[env_id] = 0
         return self._out()
 
     def _step(self, tensordict):
@@ -145,11 +145,11 @@ class FailingLogger(KeepLogger):
         super().log_video(name, video, step, **kwargs)
 
 
-def random_pictures(*shape, dtype=torch.uint8):
-    """Return `picture(number, lane)` for `PixelsEnv`: noise that is the same at every call."""
+def random_frames(*shape, dtype=torch.uint8):
+    """Return `frame(number, env)` for `PixelsEnv`: noise that is the same at every call."""
 
-    def picture(number, lane):
-        generator = torch.Generator().manual_seed(1000 * lane + number)
+    def frame(number, env_id):
+        generator = torch.Generator().manual_seed(1000 * env_id + number)
         return torch.randint(0, 256, shape, generator=generator).to(dtype)
 
-    return picture
+    return frame

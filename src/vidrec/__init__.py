@@ -5,10 +5,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidrec.encoding import Encoding as Encoding
-    from vidrec.episodes import Episode as Episode
-    from vidrec.episodes import keep_best as keep_best
-    from vidrec.episodes import keep_last as keep_last
+    from vidrec.clips.video import Video as Video
+    from vidrec.episode import Episode as Episode
     from vidrec.errors import EncoderError as EncoderError
     from vidrec.errors import ExtraError as ExtraError
     from vidrec.errors import FrameError as FrameError
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from vidrec.errors import TagError as TagError
     from vidrec.errors import VidrecError as VidrecError
     from vidrec.errors import VidrecWarning as VidrecWarning
-    from vidrec.failure import Failure as Failure
+    from vidrec.ffmpeg.encoding import Encoding as Encoding
     from vidrec.loggers.base import VideoLogger as VideoLogger
     from vidrec.loggers.csv import CSVLogger as CSVLogger
     from vidrec.loggers.memory import MemoryLogger as MemoryLogger
@@ -26,18 +24,21 @@ if TYPE_CHECKING:
     from vidrec.recorder import PixelRenderTransform as PixelRenderTransform
     from vidrec.recorder import TensorDictRecorder as TensorDictRecorder
     from vidrec.recorder import VideoRecorder as VideoRecorder
-    from vidrec.video import Video as Video
+    from vidrec.recording.failure import Failure as Failure
+    from vidrec.sources.episodes import keep_best as keep_best
+    from vidrec.sources.episodes import keep_last as keep_last
 
 __version__ = "0.1.0"
 
 _NAMES = {
-    "encoding": ("Encoding",),
-    "episodes": ("Episode", "keep_best", "keep_last"),
+    "ffmpeg.encoding": ("Encoding",),
+    "episode": ("Episode",),
+    "sources.episodes": ("keep_best", "keep_last"),
     "errors": (
         *("EncoderError", "ExtraError", "FrameError", "SettingError", "TagError"),
         *("VidrecError", "VidrecWarning"),
     ),
-    "failure": ("Failure",),
+    "recording.failure": ("Failure",),
     "loggers.base": ("VideoLogger",),
     "loggers.csv": ("CSVLogger",),
     "loggers.memory": ("MemoryLogger",),
@@ -45,7 +46,7 @@ _NAMES = {
     "loggers.tensorboard": ("TensorboardLogger",),
     "loggers.wandb": ("WandbLogger",),
     "recorder": ("PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"),
-    "video": ("Video",),
+    "clips.video": ("Video",),
 }
 """What each module gives; imported on first use, so that the command line need not wait for torch."""
 

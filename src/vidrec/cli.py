@@ -14,9 +14,10 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from vidrec import __version__, folder
-from vidrec import repair as repairs
-from vidrec import verify as checks
+from vidrec import __version__
+from vidrec.tools import repair as repairs
+from vidrec.tools import scan
+from vidrec.tools import verify as checks
 
 PIPE_COLUMNS = 10**6
 
@@ -49,7 +50,7 @@ def info(
     found = []
     for path in files:
         try:
-            about = checks.info(path, folder.row_of(path))
+            about = checks.info(path, scan.row_of(path))
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             about = {"error": str(error)}
         about = {"file": str(path)} | about

@@ -3,7 +3,7 @@
 Each is also the built-in one in brackets:
 
     VidrecError
-    ├── FrameError    (ValueError)  a picture that cannot be recorded; the clip is as it was before
+    ├── FrameError    (ValueError)  a frame that cannot be recorded; the clip is as it was before
     ├── SettingError  (ValueError)  an argument or encoder setting that is unknown or cannot be
     ├── TagError      (ValueError)  a tag, suffix or name that would leave the logger's folder
     ├── ExtraError    (ImportError) a package that only some need is not installed
@@ -22,7 +22,7 @@ class VidrecError(Exception):
 
 
 class FrameError(VidrecError, ValueError):
-    """A picture cannot be recorded; the message names its key, shape and dtype."""
+    """A frame cannot be recorded; the message names its key, shape and dtype."""
 
 
 class SettingError(VidrecError, ValueError):

@@ -15,16 +15,16 @@ from torchrl.envs.transforms import Compose, Transform
 from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
-from vidrec.clip import TensorClip
-from vidrec.entries import Entries, Look
-from vidrec.episodes import Episode, Flags
+from vidrec.clips.clip import TensorClip
+from vidrec.clips.video import Video
+from vidrec.episode import Episode
 from vidrec.errors import SettingError, raise_first, words
-from vidrec.failure import Failure
-from vidrec.frames import arrange, check_layout, contiguous, to_rgb
-from vidrec.lanes import Choice, Lanes
-from vidrec.recording import Recording, Track
-from vidrec.trajectories import Samples
-from vidrec.video import Video
+from vidrec.frames.entries import Entries, Look
+from vidrec.frames.frames import Flags, arrange, check_layout, contiguous, to_rgb
+from vidrec.recording.failure import Failure
+from vidrec.recording.recording import Recording, Track
+from vidrec.sources.envs import Choice, Envs
+from vidrec.sources.samples import Samples
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
 
@@ -42,15 +42,15 @@ def _of_recording(name: str, doc: str) -> Any:
 
 
 class VideoRecorder(torchrl_recorder.VideoRecorder):
-    """Records the pictures that pass by as a video, while they pass.
+    """Records the frames that pass by as a video, while they pass.
 
-    A drop-in for `torchrl.record.VideoRecorder`. With a vidrec logger each picture goes straight to FFmpeg, which
+    A drop-in for `torchrl.record.VideoRecorder`. With a vidrec logger each frame goes straight to FFmpeg, which
     encodes it beside the training; `dump` waits for the last ones and publishes the file. Any other logger gets what
     TorchRL's recorder would give it, a uint8 tensor ``[1, T, 3, H, W]``, kept in memory until then.
 
-    The data passes through unchanged. A rollout of T steps offers T + 1 pictures, the one of the reset first; pictures
-    number `skip`, 2 * `skip`, ... of each video are kept. A reset of some sub-envs offers a picture of each of these,
-    and none to a grid. ``docs/videos.md`` shows which picture is in which video.
+    The data passes through unchanged. A rollout of T steps offers T + 1 frames, the one of the reset first; frames
+    number `skip`, 2 * `skip`, ... of each video are kept. A reset of some sub-envs offers a frame of each of these,
+    and none to a grid. ``docs/videos.md`` shows which frame is in which video.
 
     The recorder owns its clip. `dump`, ``env.close()`` and the end of the interpreter finish it. A copy (`clone`,
     `deepcopy`, pickle) records for itself, and `dump` of the original finishes what its copies in the same process
@@ -61,29 +61,29 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         >>> logger = CSVLogger("pong", log_dir="videos")
         >>> env = TransformedEnv(GymEnv("ALE/Pong-v5", from_pixels=True), VideoRecorder(logger, "rollout"))
         >>> rollout = env.rollout(99)
-        >>> env.transform.dump().frames  # 100 pictures, every other one
+        >>> env.transform.dump().frames  # 100 frames, every other one
         50
 
     Args:
         logger: where the videos go: a vidrec logger, any TorchRL logger or service, any object with ``log_video(name,
             video, step, **kwargs)``; or None, for `to_animation` only.
         tag: the name of the videos; may hold ``/``.
-        in_keys: the entries with the pictures. Several are shown side by side in this order, the lower ones padded with
+        in_keys: the entries with the frames. Several are shown side by side in this order, the lower ones padded with
             black at the bottom. None is ``["pixels"]``.
-        skip: keep one picture of `skip`. None is 2 under a single parent env, and 1 under a batched one or without a
-            parent. Under an env it counts steps; without a parent, pictures along the batch, or grids of them.
-        center_crop: keep only the middle of each picture: a side in pixels, or (height, width).
-        make_grid: whether a batch of pictures is tiled into one, of ``ceil(sqrt(N))`` columns, the unused cells black;
-            otherwise each lane of a batched env has videos of its own, named ``<tag>_env<lane>``, and the pictures of
+        skip: keep one frame of `skip`. None is 2 under a single parent env, and 1 under a batched one or without a
+            parent. Under an env it counts steps; without a parent, frames along the batch, or grids of them.
+        center_crop: keep only the middle of each frame: a side in pixels, or (height, width).
+        make_grid: whether a batch of frames is tiled into one, of ``ceil(sqrt(N))`` columns, the unused cells black;
+            otherwise each env of a batched env has videos of its own, named ``<tag>_env<env>``, and the frames of
             a dataset follow one another. None is True with a parent env, False without.
-        out_keys: entries under which the pictures are given on, unchanged. None is `in_keys`.
+        out_keys: entries under which the frames are given on, unchanged. None is `in_keys`.
         fps: frames per second of the video. None leaves it to the logger.
         max_frames: how many frames a clip has at the most. What comes beyond is counted, and reported by `dump`.
-        dump_on_done: finish the video of an episode when it ends, by whatever transform: that of a lane, or that of a
+        dump_on_done: finish the video of an episode when it ends, by whatever transform: that of a env, or that of a
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
-        layout: names the axes of a picture where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
-            the rule in `vidrec.frames`.
-        lanes: which lanes of a batched env to record, their numbers or a slice; None is all.
+        layout: names the axes of a frame where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
+            the rule in `vidrec.frames.frames`.
+        envs: which envs of a batched env to record, their numbers or a slice; None is all.
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
         keep: of an `Episode` that has ended, whether its video is kept; implies `dump_on_done`. See `keep_best`.
@@ -93,7 +93,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     Raises:
         SettingError: an argument or setting that is unknown or cannot be. Settings are checked here, not at `dump`.
-        FrameError: while recording, a picture that is refused; the clip is as it was.
+        FrameError: while recording, a frame that is refused; the clip is as it was.
         EncoderError: while recording or dumping, FFmpeg failed.
     """
 
@@ -113,7 +113,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         dump_on_done: bool = False,
         *,
         layout: str | None = None,
-        lanes: Sequence[int] | slice | None = None,
+        env_ids: Sequence[int] | slice | None = None,
         episode_trigger: Callable[[int], bool] | None = None,
         step_trigger: Callable[[int], bool] | None = None,
         keep: Callable[[Episode], bool] | None = None,
@@ -133,10 +133,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
         self.center_crop = center_crop
         self.layout = None if layout is None else check_layout(layout)
-        self._choice = Choice(lanes, episode_trigger, step_trigger, dump_on_done, keep, max_frames)
+        self._choice = Choice(env_ids, episode_trigger, step_trigger, dump_on_done, keep, max_frames)
         self._recording.keep, self._recording.on_error = keep, on_error
         self._samples = Samples(self._recording, self._choice)
-        self._known_lanes: Lanes | None = None
+        self._known_envs: Envs | None = None
         self._stepped: TensorDictBase | None = None
         self._recording.check()
 
@@ -147,11 +147,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     video_kwargs = _of_recording("settings", "What ``logger.log_video`` is called with beside name, video and step.")
     max_frames = _of_recording("max_frames", "How many frames a clip has at the most; None does not bound it.")
     iter = _of_recording("iter", "The step of the next video if `dump` is not told one.")
-    count = _of_recording("count", "How many pictures came since the last dump, kept or not.")
+    count = _of_recording("count", "How many frames came since the last dump, kept or not.")
 
     @property
     def obs(self) -> Sequence[Tensor]:
-        """The pictures kept since the last dump, uint8 ``[3, H, W]`` each.
+        """The frames kept since the last dump, uint8 ``[3, H, W]`` each.
 
         A list with loggers that take tensors. Otherwise they are read back from the file when they are asked for, as
         the video shows them; ``len(obs)`` reads nothing.
@@ -161,10 +161,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     @obs.setter
     def obs(self, value: Sequence[Tensor]) -> None:
-        pictures = [contiguous(to_rgb(arrange(picture, layout="CHW"))) for picture in value]
+        frames = [contiguous(to_rgb(arrange(frame, layout="CHW"))) for frame in value]
         self._recording.clear()
-        for picture in pictures:
-            self._recording.add(self._recording.tracks[None], picture)
+        for frame in frames:
+            self._recording.add(self._recording.tracks[None], frame)
 
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
         """Finish the video and publish it through the logger; on return it is whole and has its name.
@@ -215,11 +215,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         other: Self = super().clone()
         other.__dict__["_recording"] = self._recording.copy()
         other._samples = Samples(other._recording, other._choice)
-        other._known_lanes = other._stepped = None
+        other._known_envs = other._stepped = None
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_known_lanes": None, "_stepped": None}
+        return {**super().__getstate__(), "_known_envs": None, "_stepped": None}
 
     # the transform
 
@@ -229,48 +229,48 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         return self._pass_on(next_tensordict)
 
     def _apply_transform(self, observation: Tensor) -> Tensor:
-        self._record_sample(iter([("picture", observation, None)]), None)
+        self._record_sample(iter([("frame", observation, None)]), None)
         return observation
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
         # episodes are finished in three places: `_step`, as in TorchRL; `_post_step_mdp_hooks`, for what transforms
         # behind this one end in rollouts and collectors; and here, for the same in a loop of env.step() without hooks
-        lanes = self._lanes(tensordict_reset.batch_size)
-        if lanes is None:  # called by hand
+        env_ids = self._envs(tensordict_reset.batch_size)
+        if env_ids is None:  # called by hand
             return self._call(tensordict_reset)
-        which = lanes.resets(tensordict)
+        which = env_ids.resets(tensordict)
         stepped, self._stepped = self._stepped, None
         with self._recording.guarded():
             if stepped is not None:
-                lanes.end(stepped)
+                env_ids.end(stepped)
         with self._recording.guarded():
-            lanes.reset(which)
+            env_ids.reset(which)
         with self._recording.guarded():
-            self._record(tensordict_reset, lanes, which)
+            self._record(tensordict_reset, env_ids, which)
         return self._pass_on(tensordict_reset)
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
-        lanes = self._lanes(next_tensordict.batch_size)
-        if lanes is None:
+        env_ids = self._envs(next_tensordict.batch_size)
+        if env_ids is None:
             return self._call(next_tensordict)
         with self._recording.guarded():
-            lanes.step(next_tensordict)
-            self._stepped = next_tensordict if lanes.by_episode else None
-            if lanes.wanted.any():
-                which = ~lanes.done(next_tensordict) if lanes.native_autoreset and lanes.by_episode else None
-                self._record(next_tensordict, lanes, which)
+            env_ids.step(next_tensordict)
+            self._stepped = next_tensordict if env_ids.by_episode else None
+            if env_ids.wanted.any():
+                which = ~env_ids.done(next_tensordict) if env_ids.native_autoreset and env_ids.by_episode else None
+                self._record(next_tensordict, env_ids, which)
         self._pass_on(next_tensordict)
         with self._recording.guarded():
-            lanes.end(next_tensordict)
+            env_ids.end(next_tensordict)
         return next_tensordict
 
     def _reset_on_native_autoreset(
         self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
     ) -> TensorDictBase:
         # called behind each step of an environment that resets itself
-        lanes = self._lanes(tensordict_reset.batch_size)
-        if lanes is not None and lanes.by_episode:
-            reset = lanes.resets(tensordict)
+        env_ids = self._envs(tensordict_reset.batch_size)
+        if env_ids is not None and env_ids.by_episode:
+            reset = env_ids.resets(tensordict)
             if reset is not None and reset.any():
                 return self._reset(tensordict, tensordict_reset)
         return tensordict_reset
@@ -278,9 +278,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _post_step_mdp_hooks(
         self, tensordict: TensorDictBase, tensordict_: TensorDictBase
     ) -> tuple[TensorDictBase, TensorDictBase]:
-        if (lanes := self._lanes(tensordict.batch_size)) is not None:
+        if (env_ids := self._envs(tensordict.batch_size)) is not None:
             with self._recording.guarded():
-                lanes.end(tensordict.get("next"))
+                env_ids.end(tensordict.get("next"))
         return tensordict, tensordict_
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
@@ -297,44 +297,44 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         return tensordict
 
     @torch.compiler.disable
-    def _record(self, tensordict: TensorDictBase, lanes: Lanes, which: Flags | None = None) -> None:
-        """Keep the pictures that are wanted; read none that are not.
+    def _record(self, tensordict: TensorDictBase, env_ids: Envs, which: Flags | None = None) -> None:
+        """Keep the frames that are wanted; read none that are not.
 
-        `which` says of which lanes there are new ones; None is of all.
+        `which` says of which envs there are new ones; None is of all.
         """
-        tracks = lanes.due(which, self.skip)
+        tracks = env_ids.due(which, self.skip)
         if tracks:
             with self._recording.guarded(len(tracks)):
-                self._record_due(tensordict, lanes, tracks)
+                self._record_due(tensordict, env_ids, tracks)
 
-    def _record_due(self, tensordict: TensorDictBase, lanes: Lanes, tracks: list[Track]) -> None:
+    def _record_due(self, tensordict: TensorDictBase, env_ids: Envs, tracks: list[Track]) -> None:
         entries = Entries.read(self._entries(tensordict), self.layout)
         if not entries:
             return
-        entries = entries.choose(lambda pictures, name: lanes.pick(pictures, tracks, name))
-        unknown = entries.unknown(lanes.may_be_zeros(tensordict, tracks))
+        entries = entries.choose(lambda frames, name: env_ids.pick(frames, tracks, name))
+        unknown = entries.unknown(env_ids.may_be_zeros(tensordict, tracks))
         if all(map(np.all, unknown)):
             return
-        if lanes.by_lane and any(map(np.any, unknown)):
+        if env_ids.by_env and any(map(np.any, unknown)):
             known = np.flatnonzero(~np.any(unknown, axis=0))
             tracks, entries = [tracks[at] for at in known], entries.take(known)
             if not tracks:
                 return
-        pictures = entries.convert(self._look, None if lanes.by_lane else unknown)
+        frames = entries.convert(self._look, None if env_ids.by_env else unknown)
         errors: list[Exception] = []
-        for track, own in zip(tracks, pictures.unsqueeze(1) if lanes.by_lane else [pictures], strict=True):
+        for track, own in zip(tracks, frames.unsqueeze(1) if env_ids.by_env else [frames], strict=True):
             room = self._recording.admit(track, len(own))
             try:
                 if room:
                     self._recording.add(track, own[:room])
-                lanes.added(track)
+                env_ids.added(track)
             except Exception as error:
                 errors.append(error)
         raise_first(errors)
 
     @torch.compiler.disable
     def _record_sample(self, found: Iterator[tuple[str, Any, int | None]], sample: TensorDictBase | None) -> None:
-        """Keep pictures that come without an environment."""
+        """Keep frames that come without an environment."""
         with self._recording.guarded(1):
             if entries := Entries.read(found, self.layout):
                 self._samples.record(entries, sample, self._look, self.skip)
@@ -343,19 +343,19 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _look(self) -> Look:
         return Look(self.center_crop, self.make_grid)
 
-    def _lanes(self, batch_size: torch.Size) -> Lanes | None:
-        """Return the lanes of the environment that this recorder is in now, whose data is of `batch_size`."""
+    def _envs(self, batch_size: torch.Size) -> Envs | None:
+        """Return the envs of the environment that this recorder is in now, whose data is of `batch_size`."""
         env = self._env()
         if env is None:
             return None
         now = (id(env), batch_size, self.make_grid, self.dump_on_done)
-        if self._known_lanes is None or self._known_lanes.of != now:
-            if self._known_lanes is not None:
-                self._known_lanes.leave()
+        if self._known_envs is None or self._known_envs.of != now:
+            if self._known_envs is not None:
+                self._known_envs.leave()
             self._choice.dump_on_done = self.dump_on_done
-            self._known_lanes = Lanes(env, batch_size, self._recording, self._choice, self.make_grid)
-            self._known_lanes.of = now
-        return self._known_lanes
+            self._known_envs = Envs(env, batch_size, self._recording, self._choice, self.make_grid)
+            self._known_envs.of = now
+        return self._known_envs
 
     def _env(self) -> EnvBase | None:
         """Return the environment whose transform this is; unlike `parent`, which is made of those before it."""
@@ -392,7 +392,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
 
 class _Recorded(Sequence[Tensor]):
-    """The pictures in the clip of a recording, read back from its file whenever they are asked for."""
+    """The frames in the clip of a recording, read back from its file whenever they are asked for."""
 
     def __init__(self, recording: Recording) -> None:
         self._recording = recording
@@ -401,7 +401,7 @@ class _Recorded(Sequence[Tensor]):
         return self._recording.shown.frames
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (picture.permute(2, 0, 1) for picture in self._recording.pictures())
+        return (frame.permute(2, 0, 1) for frame in self._recording.iter_frames())
 
     def __getitem__(self, index: Any) -> Any:
         return list(self)[index]

@@ -11,19 +11,19 @@ from torch import Tensor
 from torchrl.record.loggers.common import Logger
 from torchrl.record.recorder import VideoRecorder as TorchRLRecorder
 
-from vidrec.clip import Clip, FileClip
+from vidrec.clips.clip import Clip, FileClip
+from vidrec.clips.video import Video
 from vidrec.errors import SettingError, TagError, VidrecWarning
-from vidrec.files import MARK
+from vidrec.files.names import MARK
 from vidrec.loggers.base import TensorLogger, VideoLogger
 from vidrec.loggers.service import adapt
 from vidrec.recorder import VideoRecorder
-from vidrec.video import Video
 
 SIZE = (48, 64)
 FRAMES = 12
 FPS = 25
 TOLERANCE = 6.0
-"""How far the mean of a plain grey picture may be from what it was, of 255."""
+"""How far the mean of a plain grey frame may be from what it was, of 255."""
 
 
 def check_logger(make_logger: Callable[[], Any]) -> None:
@@ -56,8 +56,8 @@ def _check_recording(logger: Any) -> None:
     published: list[tuple[Video, bytes]] = []
     for first in (0, 100):
         recorder = VideoRecorder(logger, "check/recorded", fps=FPS)
-        for picture in _pictures(first):
-            recorder._apply_transform(picture)
+        for frame in _frames(first):
+            recorder._apply_transform(frame)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VidrecWarning)  # the second one may get another name
             try:
@@ -76,9 +76,9 @@ def _check_recording(logger: Any) -> None:
     _check_nothing_left(logger, "check/recorded")
     # two at the same time, as by copies of a recorder
     recorders = [VideoRecorder(logger, "check/together", fps=FPS) for _ in range(2)]
-    for pictures in zip(_pictures(0), _pictures(100), strict=True):
-        for recorder, picture in zip(recorders, pictures, strict=True):
-            recorder._apply_transform(picture)
+    for frames in zip(_frames(0), _frames(100), strict=True):
+        for recorder, frame in zip(recorders, frames, strict=True):
+            recorder._apply_transform(frame)
     for step, (recorder, first) in enumerate(zip(recorders, (0, 100), strict=True)):
         video = recorder.dump(step=step)
         if isinstance(video, Video):
@@ -86,7 +86,7 @@ def _check_recording(logger: Any) -> None:
 
 
 def _check_tensors(logger: Any) -> None:
-    tensor = torch.stack(list(_pictures(0))).unsqueeze(0)
+    tensor = torch.stack(list(_frames(0))).unsqueeze(0)
     before = tensor.clone()
     counts = isinstance(logger, Logger | VideoLogger)  # others are never called without a step
     for more in ({"step": 7}, *([{}, {}] if counts else []), {"step": 8, "fps": FPS}):
@@ -99,8 +99,8 @@ def _check_tensors(logger: Any) -> None:
 
 def _check_torchrl(logger: Any) -> None:
     recorder = TorchRLRecorder(logger, "check/torchrl", fps=FPS, skip=1)
-    for picture in _pictures(0):
-        recorder._apply_transform(picture)
+    for frame in _frames(0):
+        recorder._apply_transform(frame)
     recorder.dump(step=1)
     if not isinstance(logger, Logger):
         return
@@ -116,7 +116,7 @@ def _check_torchrl(logger: Any) -> None:
 def _check_streaming(logger: VideoLogger) -> None:
     before = _unfinished(logger.open_clip("check/clip", fps=FPS))
     clip = _opened(logger)
-    _expect(_unfinished(clip) == before, "open_clip wrote something before its first picture came")
+    _expect(_unfinished(clip) == before, "open_clip wrote something before its first frame came")
     _fill(clip)
     clip.discard()
     _expect(_unfinished(clip) == before, f"a clip that was discarded left {_unfinished(clip) - before}")
@@ -146,8 +146,8 @@ def _opened(logger: VideoLogger, **settings: Any) -> Clip:
 
 
 def _fill(clip: Clip) -> None:
-    for picture in _pictures(0):
-        clip.write(picture.permute(1, 2, 0).unsqueeze(0).contiguous())
+    for frame in _frames(0):
+        clip.write(frame.permute(1, 2, 0).unsqueeze(0).contiguous())
     _expect(clip.frames == FRAMES, f"a clip counts {clip.frames} frames after {FRAMES} were written")
 
 
@@ -159,8 +159,8 @@ def _raises(expected: type[Exception], what: str, call: Callable[[], Any]) -> No
     raise AssertionError(f"{what} was taken; expected a {expected.__name__} before anything is recorded")
 
 
-def _pictures(first: int) -> Iterator[Tensor]:
-    """Yield plain grey pictures, uint8 ``[3, H, W]``, each of another brightness."""
+def _frames(first: int) -> Iterator[Tensor]:
+    """Yield plain grey frames, uint8 ``[3, H, W]``, each of another brightness."""
     for i in range(FRAMES):
         yield torch.full((3, *SIZE), first + 10 * i, dtype=torch.uint8)
 
@@ -169,8 +169,8 @@ def _check_video(video: Video, first: int) -> None:
     _expect(video.path.is_file(), f"{video.path} was returned, and is not there")
     _expect(MARK not in video.path.name, f"{video.path} was returned, and has the name of an unfinished file")
     _expect(video.frames == FRAMES, f"{video.path} should have {FRAMES} frames, and has {video.frames}")
-    for i, (picture, expected) in enumerate(zip(video.pictures(), _pictures(first), strict=True)):
-        apart = abs(float(picture.float().mean()) - float(expected.float().mean()))
+    for i, (frame, expected) in enumerate(zip(video.iter_frames(), _frames(first), strict=True)):
+        apart = abs(float(frame.float().mean()) - float(expected.float().mean()))
         _expect(apart <= TOLERANCE, f"frame {i} of {video.path} is {apart:.0f} of 255 brighter or darker than recorded")
 
 

@@ -1,4 +1,4 @@
-"""A fuzz target: bytes become pictures and calls of a recorder, and each video must be the one that a model predicts.
+"""A fuzz target: bytes become frames and calls of a recorder, and each video must be the one that a model predicts.
 
     python tests/fuzz/fuzz_recorder.py -max_total_time=600 tests/fuzz/seeds
 
@@ -25,12 +25,14 @@ if __name__ == "__main__":
 
 import numpy as np
 import torch
-from pictures import decode
+from numbered_frames import decode
 from tensordict import TensorDict
 from torchrl.envs import TransformedEnv, step_mdp
 from worlds import PixelsEnv
 
-from vidrec import CSVLogger, MemoryLogger, VideoRecorder, encoder, errors, lifetime
+from vidrec import CSVLogger, MemoryLogger, VideoRecorder, errors
+from vidrec.ffmpeg import encoder
+from vidrec.recording import lifetime
 
 FORMATS = ["memory"] * 12 + ["memmap"] * 6 + ["pt"] * 4 + ["mkv", "mkv", "apng", "mp4", "webm", "gif"]
 LOSSLESS = {"memory", "memmap", "pt", "mkv", "apng"}
@@ -92,7 +94,7 @@ sunk = []
 
 
 def draw(data):
-    """Return a picture or several, as a recorder is given them, and as an array for the model."""
+    """Return a frame or several, as a recorder is given them, and as an array for the model."""
     sides = {"H": data.number(1, 9), "W": data.number(1, 9), "C": data.pick([3, 3, 3, 1, 4, 2])}
     order = data.pick(["HWC", "HWC", "CHW", "HW", "WHC"])
     shape = (*data.pick([(), (), (), (1,), (2,), (3, 2), (0,)]), *(sides[axis] for axis in order))
@@ -129,7 +131,7 @@ def draw(data):
 
 
 def read(array, layout, batch_dims=0):
-    """Return the pictures that the documented rule sees in an array, [N, H, W, C]; None if it refuses them."""
+    """Return the frames that the documented rule sees in an array, [N, H, W, C]; None if it refuses them."""
     if array.dtype.kind not in "biufc" or 0 in array.shape:
         return None
     if layout is None:
@@ -145,33 +147,33 @@ def read(array, layout, batch_dims=0):
     return array.reshape(-1, *array.shape[-3:])
 
 
-def convert(pictures, crop):
-    """Return pictures as uint8 RGB; None if they cannot be."""
+def convert(frames, crop):
+    """Return frames as uint8 RGB; None if they cannot be."""
     if crop is not None:
         height, width = crop if isinstance(crop, tuple) else (crop, crop)
-        if height > pictures.shape[1] or width > pictures.shape[2]:
+        if height > frames.shape[1] or width > frames.shape[2]:
             return None
-        top, left = round((pictures.shape[1] - height) / 2), round((pictures.shape[2] - width) / 2)
-        pictures = pictures[:, top : top + height, left : left + width]
-    if pictures.dtype.kind == "c":
+        top, left = round((frames.shape[1] - height) / 2), round((frames.shape[2] - width) / 2)
+        frames = frames[:, top : top + height, left : left + width]
+    if frames.dtype.kind == "c":
         return None
-    if pictures.dtype.kind == "f":
-        pictures = pictures.astype(np.float64 if pictures.dtype.itemsize == 8 else np.float32)
-        if not ((pictures >= -0.5 / 255) & (pictures <= 1 + 0.5 / 255)).all():
+    if frames.dtype.kind == "f":
+        frames = frames.astype(np.float64 if frames.dtype.itemsize == 8 else np.float32)
+        if not ((frames >= -0.5 / 255) & (frames <= 1 + 0.5 / 255)).all():
             return None
-        pictures = np.rint(pictures * 255)
-    elif pictures.dtype == bool:
-        pictures = pictures * 255
-    pictures = np.clip(pictures, 0, 255).astype(np.uint16)
-    if pictures.shape[-1] == 4:
-        pictures = (pictures[..., :3] * pictures[..., 3:] + 127) // 255
-    return np.broadcast_to(pictures, (*pictures.shape[:-1], 3)).astype(np.uint8)
+        frames = np.rint(frames * 255)
+    elif frames.dtype == bool:
+        frames = frames * 255
+    frames = np.clip(frames, 0, 255).astype(np.uint16)
+    if frames.shape[-1] == 4:
+        frames = (frames[..., :3] * frames[..., 3:] + 127) // 255
+    return np.broadcast_to(frames, (*frames.shape[:-1], 3)).astype(np.uint8)
 
 
-def tile(pictures):
-    columns = ceil(sqrt(len(pictures)))
-    black = [np.zeros_like(pictures[0])] * (-len(pictures) % columns)
-    cells = [*pictures, *black]
+def tile(frames):
+    columns = ceil(sqrt(len(frames)))
+    black = [np.zeros_like(frames[0])] * (-len(frames) % columns)
+    cells = [*frames, *black]
     return np.vstack([np.hstack(cells[i : i + columns]) for i in range(0, len(cells), columns)])[None]
 
 
@@ -198,16 +200,16 @@ class Model:
         self.copies.append(other)
         return other
 
-    def offer(self, pictures, grid):
+    def offer(self, frames, grid):
         """Return whether these are taken."""
-        which = [True] if grid else [True] * len(pictures)
+        which = [True] if grid else [True] * len(frames)
         which = [(self.count + i + 1) % self.skip == 0 for i in range(len(which))]
         room = inf if self.max_frames is None else max(0, self.max_frames - len(self.frames))
         keep = np.flatnonzero(which)[: int(min(room, len(which)))]
         self.count += len(which)
         if not len(keep):
             return True
-        new = convert(pictures if grid else pictures[keep], self.crop)
+        new = convert(frames if grid else frames[keep], self.crop)
         if new is None:
             return False
         new = tile(new) if grid and len(new) > 1 else new
@@ -235,8 +237,8 @@ def scenario(data, folder):
         "max_frames": data.pick([None, None, 1, 3]),
         "layout": data.pick(LAYOUTS),
     }
-    lanes = data.pick([None, None, None, (), (2,)])
-    if lanes is not None:
+    env_ids = data.pick([None, None, None, (), (2,)])
+    if env_ids is not None:
         args["layout"] = None
     sunk.clear()
     try:
@@ -246,11 +248,11 @@ def scenario(data, folder):
         justified(error, chosen, tag)
         return
     env = td = None
-    if lanes is not None:
+    if env_ids is not None:
         recorder.make_grid = True
-        env = TransformedEnv(PixelsEnv(lanes), recorder)
-    grid = bool(args["make_grid"]) or lanes is not None
-    models = [Model(recorder, args, grid, args["skip"] or (2 if lanes == () else 1))]
+        env = TransformedEnv(PixelsEnv(env_ids), recorder)
+    grid = bool(args["make_grid"]) or env_ids is not None
+    models = [Model(recorder, args, grid, args["skip"] or (2 if env_ids == () else 1))]
     published = {}  # path: number of frames
 
     def check_published(dumped):
@@ -305,7 +307,7 @@ def scenario(data, folder):
         for member in family:
             member.count = member.recorder.count
 
-    def record(model, call, pictures, grid):
+    def record(model, call, frames, grid):
         before = len(model.frames)
         try:
             call()
@@ -314,7 +316,7 @@ def scenario(data, folder):
         else:
             refusal = None
         if refusal is None or isinstance(refusal, errors.FrameError):
-            assert (refusal is None) == (pictures is not None and model.offer(pictures, grid)), refusal
+            assert (refusal is None) == (frames is not None and model.offer(frames, grid)), refusal
         else:  # the tag or setting was changed
             assert not before, refusal
             justified(refusal, model.settings, model.recorder.tag)
@@ -325,13 +327,13 @@ def scenario(data, folder):
 
     def step(model):
         nonlocal td
-        pictures = np.stack([env.base_env.picture(env.base_env.number, 0).numpy()] * prod(lanes))
+        frames = np.stack([env.base_env.frame(env.base_env.number, 0).numpy()] * prod(env_ids))
 
         def call():
             nonlocal td
             td = env.rand_action(env.reset() if td is None else step_mdp(env.step(td)))
 
-        record(model, call, pictures, True)
+        record(model, call, frames, True)
 
     def play(model, recorder, number):
         match number:
@@ -342,9 +344,9 @@ def scenario(data, folder):
                 record(model, lambda: recorder._apply_transform(values), read(seen, model.layout), model.grid)
             case 4:
                 values, seen = draw(data)
-                pictures = read(seen, model.layout)
-                pictures = None if pictures is None else np.concatenate([pictures, pictures])
-                record(model, lambda: recorder._apply_transform([values, (values,)]), pictures, model.grid)
+                frames = read(seen, model.layout)
+                frames = None if frames is None else np.concatenate([frames, frames])
+                record(model, lambda: recorder._apply_transform([values, (values,)]), frames, model.grid)
             case 5:
                 values, seen = draw(data)
                 if isinstance(values, torch.Tensor) and values.ndim:
@@ -355,7 +357,7 @@ def scenario(data, folder):
                 dump(model, lambda: recorder.dump(suffix, at), suffix or "none")
             case 8:
                 try:
-                    obs = [picture.permute(1, 2, 0).numpy() for picture in recorder.obs]
+                    obs = [frame.permute(1, 2, 0).numpy() for frame in recorder.obs]
                 except errors.VidrecError as error:
                     obs = []
                     justified(error, model.settings, recorder.tag)
@@ -363,19 +365,19 @@ def scenario(data, folder):
                 if video_format in LOSSLESS and model.of_clip.keys() <= {"fps", "scale"}:
                     assert all(map(np.array_equal, obs, model.frames))
             case 9 | 10:
-                pictures = [torch.full((3, 4, 6), i * 20, dtype=torch.uint8) for i in range(data.number(0, 3))]
+                frames = [torch.full((3, 4, 6), i * 20, dtype=torch.uint8) for i in range(data.number(0, 3))]
                 try:
                     if number == 9:
-                        pictures = []
+                        frames = []
                         recorder.obs.clear()
                     else:
-                        recorder.obs = pictures
+                        recorder.obs = frames
                 except errors.VidrecError as error:
-                    pictures = []
+                    frames = []
                     justified(error, model.settings, recorder.tag)
                     recorder._recording.clear()
                 model.frames, model.count = [], recorder.count
-                model.put([picture.permute(1, 2, 0).numpy() for picture in pictures])
+                model.put([frame.permute(1, 2, 0).numpy() for frame in frames])
             case 11 if len(models) < 3:
                 pickled = env is None and data.number(0, 1)
                 other = pickle.loads(pickle.dumps(recorder)) if pickled else recorder.clone()

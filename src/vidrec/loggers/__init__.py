@@ -1,1 +1,1 @@
-"""Loggers: where a finished video goes."""
+"""Where finished videos go."""

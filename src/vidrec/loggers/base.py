@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from vidrec.clip import Clip, FileClip, TensorClip
-from vidrec.encoding import Encoding
+from vidrec.clips.clip import Clip, FileClip, TensorClip
+from vidrec.clips.video import Video
 from vidrec.errors import FrameError, SettingError, VidrecError, VidrecWarning
-from vidrec.frames import arrange, contiguous, to_rgb
-from vidrec.video import Video
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.frames.frames import arrange, contiguous, to_rgb
 
 
 class VideoLogger:
@@ -23,7 +23,7 @@ class VideoLogger:
     """
 
     def open_clip(self, tag: str, **settings: Any) -> Clip:
-        """Return a clip that writes what this logger wants, where it wants it. Opens nothing before its first picture.
+        """Return a clip that writes what this logger wants, where it wants it. Opens nothing before its first frame.
 
         Args:
             tag: the name that the video will have, or its beginning; may hold ``/``.
@@ -83,7 +83,7 @@ class TensorLogger(VideoLogger):
         self.logger = logger
 
     def open_clip(self, tag: str, **settings: Any) -> TensorClip:
-        """Return a clip that keeps its pictures; the settings are for the logger to judge."""
+        """Return a clip that keeps its frames; the settings are for the logger to judge."""
         return TensorClip()
 
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> None:
@@ -131,8 +131,8 @@ def series(name: str, video: Video) -> str:
 
 
 def describe(video: Video) -> str:
-    """Return in words what a video shows, such as ``"lane 0, episode 3, return 12, length 40, terminated"``."""
-    words = [] if video.lane is None else [f"lane {video.lane}"]
+    """Return in words what a video shows, such as ``"env 0, episode 3, return 12, length 40, terminated"``."""
+    words = [] if video.env_id is None else [f"env {video.env_id}"]
     if (episode := video.episode) is not None:
         words += [f"episode {episode.number}", f"return {episode.return_:g}", f"length {episode.length}", episode.ended]
     return ", ".join(words)
@@ -142,11 +142,11 @@ def write_tensor(clip: Clip, video: Tensor, name: str) -> None:
     """Write a whole video into `clip`: uint8, or floats in [0, 1], ``[N, T, C, H, W]``, N videos one after another.
 
     Raises:
-        FrameError: another shape or number of channels, or values that no picture has.
+        FrameError: another shape or number of channels, or values that no frame has.
     """
     if not isinstance(video, Tensor) or video.ndim != 5:
         came = f"shape {tuple(video.shape)}" if isinstance(video, Tensor) else type(video).__name__
         raise FrameError(f"the video {name!r} is of {came}; expected a tensor [N, T, C, H, W]")
-    for frame, pictures in enumerate(video.flatten(0, 1)):
+    for frame, frames in enumerate(video.flatten(0, 1)):
         what = f"frame {frame} of {name!r}"
-        clip.write(contiguous(to_rgb(arrange(pictures, layout="CHW", name=what), name=what)))
+        clip.write(contiguous(to_rgb(arrange(frames, layout="CHW", name=what), name=what)))

@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import csv as torchrl_csv
 
-from vidrec.clip import FileClip, open_clip
-from vidrec.encoding import Encoding
+from vidrec.clips.clip import FileClip, open_clip
+from vidrec.clips.video import Video
 from vidrec.errors import VidrecWarning
-from vidrec.files import check_name, move
-from vidrec.index import VideoIndex
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.files.index import VideoIndex
+from vidrec.files.names import check_name, move
 from vidrec.loggers.base import VideoLogger, encoding_of, finished
-from vidrec.video import Video
 
 
 class CSVExperiment(torchrl_csv.CSVExperiment):
@@ -115,7 +115,7 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
         """Publish a video as ``videos/<name>_<step>.<ext>``, or under the next free name, with a warning.
 
         Args:
-            name: its tag; may hold ``/``, which makes folders.
+            name: its tag; may hold ``/``, which makes scan.
             video: a finished video, whose file is moved there; or a tensor ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or
                 floats in [0, 1], whose N videos follow one another.
             step: the step it belongs to; None counts up from 0 for each name.

@@ -6,11 +6,11 @@ from typing import Any
 
 from torchrl.record.loggers._service import _LoggerClient
 
-from vidrec.clip import Clip, TensorClip, open_clip
+from vidrec.clips.clip import Clip, TensorClip, open_clip
+from vidrec.clips.video import Video
 from vidrec.errors import VidrecError
-from vidrec.files import check_name, drop
+from vidrec.files.names import check_name, drop
 from vidrec.loggers.base import TensorLogger, VideoLogger
-from vidrec.video import Video
 
 
 class ServiceLogger(VideoLogger):

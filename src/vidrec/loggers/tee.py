@@ -9,12 +9,12 @@ from torch import Tensor
 from torchrl.record.loggers._service import _LoggerClient
 from torchrl.record.loggers.common import Logger
 
-from vidrec.clip import Clip, FileClip, TensorClip
+from vidrec.clips.clip import Clip, FileClip, TensorClip
+from vidrec.clips.video import Video
 from vidrec.errors import EncoderError, SettingError, VidrecError, VidrecWarning, raise_first
-from vidrec.files import share
+from vidrec.files.names import share
 from vidrec.loggers.base import VideoLogger, write_tensor
 from vidrec.loggers.service import adapt
-from vidrec.video import Video
 
 
 class TeeLogger(VideoLogger, Logger):
@@ -69,7 +69,7 @@ class TeeLogger(VideoLogger, Logger):
         if isinstance(video, TeeClip):
             return video.publish(name, step, settings)
         if isinstance(video, Video):
-            video = torch.stack([picture.permute(2, 0, 1) for picture in video.pictures()]).unsqueeze(0)
+            video = torch.stack([frame.permute(2, 0, 1) for frame in video.iter_frames()]).unsqueeze(0)
         clip = self.open_clip(name, **settings)
         try:
             clip.fill(video, name)
@@ -250,13 +250,13 @@ class TeeClip(Clip):
     def waiting(self) -> bool:
         return bool(self._aside or self.frames)
 
-    def _add(self, picture: Tensor) -> None:
+    def _add(self, frame: Tensor) -> None:
         if not self._branches:
             self._open()
         for branch in self._branches:
             if branch.clip is not None and branch.error is None:
                 try:
-                    branch.clip.write(picture.unsqueeze(0))
+                    branch.clip.write(frame.unsqueeze(0))
                 except Exception as error:  # raised by `publish`, when the others have theirs
                     branch.error = error
         self._raise_if_all_failed()
@@ -280,7 +280,7 @@ class TeeClip(Clip):
     def finish(self) -> "TeeClip":
         """Return itself: `publish` finishes what it publishes, one after the other."""
         for clip in self._clips:
-            clip.lane, clip.episode = self.lane, self.episode
+            clip.env_id, clip.episode = self.env_id, self.episode
         return self
 
     def publish(self, name: str, step: int | None, settings: Mapping[str, Any]) -> Video | None:
@@ -303,8 +303,8 @@ class TeeClip(Clip):
         raise_first(sorted(errors, key=lambda error: isinstance(error, VidrecWarning)))
         return published
 
-    def pictures(self) -> Iterator[Tensor]:
-        return self._clips[0].pictures() if self._clips else iter(())
+    def iter_frames(self) -> Iterator[Tensor]:
+        return self._clips[0].iter_frames() if self._clips else iter(())
 
     def discard(self) -> None:
         for branch in [*self._branches, *self._aside]:

@@ -11,12 +11,12 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 
-from vidrec.clip import FileClip, open_clip
-from vidrec.encoding import Encoding
+from vidrec.clips.clip import FileClip, open_clip
+from vidrec.clips.video import Video
 from vidrec.errors import FrameError, SettingError, VidrecWarning, need
-from vidrec.files import check_name, drop, move
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.files.names import check_name, drop, move
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
-from vidrec.video import Video
 
 VIDEO_FORMATS = ("apng", "gif")
 """What moves in TensorBoard's panel of images."""

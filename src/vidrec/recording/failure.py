@@ -4,8 +4,8 @@ import warnings
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from vidrec.clips.video import Video
 from vidrec.errors import VidrecWarning, words
-from vidrec.video import Video
 
 MAX_ERRORS = 10
 """How many errors are told; the others are counted."""
@@ -18,7 +18,7 @@ class Failure:
     Attributes:
         errors: what `dump` or a step would have raised, oldest first; the first ten.
         count: how many there were.
-        lost: how many pictures are not recorded because of them. A batch that cannot be read counts as one; what an
+        lost: how many frames are not recorded because of them. A batch that cannot be read counts as one; what an
             encoder that failed had written is not among them: its file stays, and the error names it.
         video: the video that there is all the same; None if there is none, or it is no file.
     """
@@ -32,7 +32,7 @@ class Failure:
         return False
 
     def __str__(self) -> str:
-        return f"{self.count} errors, {self.lost} pictures lost; the first: {words(self.errors[0])}"
+        return f"{self.count} errors, {self.lost} frames lost; the first: {words(self.errors[0])}"
 
 
 def tell(error: Exception) -> None:
@@ -52,7 +52,7 @@ class Failures:
         self._count = self._lost = 0
 
     def add(self, error: Exception, clip: Hashable, lost: int = 0) -> None:
-        """Count an error, and so many pictures; warn if it is the first of its kind of this clip."""
+        """Count an error, and so many frames; warn if it is the first of its kind of this clip."""
         self.count(error)
         self._lost += lost
         if type(error) not in (told := self._told.setdefault(clip, set())):
@@ -71,9 +71,9 @@ class Failures:
         self._count, self._lost = self._count + others._count, self._lost + others._lost
         others.take(None)
 
-    def lose(self, pictures: int) -> None:
-        """Count pictures of a clip that has failed."""
-        self._lost += pictures
+    def lose(self, frames: int) -> None:
+        """Count frames of a clip that has failed."""
+        self._lost += frames
 
     def end(self, clip: Hashable) -> None:
         """Let the next clip tell its first error again."""

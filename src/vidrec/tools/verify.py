@@ -8,11 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from vidrec import folder as folders
-from vidrec.encoding import FORMATS
 from vidrec.errors import shown
-from vidrec.ffmpeg import contents
-from vidrec.torch_file import measure
+from vidrec.ffmpeg.encoding import FORMATS
+from vidrec.ffmpeg.files import contents
+from vidrec.files.torch_file import measure
+from vidrec.tools import scan
 
 PIXEL_BYTES = 3
 
@@ -37,14 +37,14 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
         folder: where to look.
         watch: is given all videos, and yields them.
     """
-    indices = list(folders.indices(folder))
-    rows = folders.rows(folder, indices)
+    indices = list(scan.indices(folder))
+    rows = scan.rows(folder, indices)
     for index in indices:
         try:
             index.rows()
         except (OSError, ValueError) as error:
             yield Problem(index.path, f"cannot be read: {error}")
-    paths = folders.videos(folder)
+    paths = scan.videos(folder)
     for path in watch(paths):
         own = rows.get(path, [])
         if len(own) > 1:
@@ -56,15 +56,15 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
     for pause_s in (0.0, 0.1, 1.0):  # a training may be about to add or delete the other
         if alone:
             time.sleep(pause_s)
-            rows = folders.rows(folder, indices)
+            rows = scan.rows(folder, indices)
             alone = {path for path in alone if path.exists() != (path in rows)}
     for path in sorted(alone):
         found = path.exists()
         yield Problem(path, "has no row in videos.csv" if found else "is not there, and has a row in videos.csv")
-    for clip in folders.left_clips(folder):
+    for clip in scan.left_clips(folder):
         if not clip.in_use and not clip.gone:
             yield Problem(clip.first, "is an unfinished clip; `vidrec repair` makes a video of it")
-    for path in folders.left_copies(folder):
+    for path in scan.left_copies(folder):
         yield Problem(path, "is a copy that was cut off; `vidrec repair` deletes it")
 
 
@@ -93,8 +93,8 @@ def info(path: Path, row: dict[str, str] | None = None, *, decode: bool = False)
     Raises:
         OSError, ValueError, BadZipFile: it cannot be read.
     """
-    if path.suffix not in folders.SUFFIXES:
-        raise ValueError(f"{path.name} is no video; expected one of {', '.join(sorted(folders.SUFFIXES))}")
+    if path.suffix not in scan.SUFFIXES:
+        raise ValueError(f"{path.name} is no video; expected one of {', '.join(sorted(scan.SUFFIXES))}")
     more = {name: value for name, value in (row or {}).items() if value and name != "file"}
     about: dict[str, Any] = {"bytes": path.stat().st_size}
     if FORMATS[path.suffix[1:]].encoded:
@@ -123,8 +123,8 @@ def _tensor(path: Path, row: dict[str, str] | None) -> dict[str, Any]:
     except (KeyError, ValueError):
         height = width = 0
     if height < 1 or width < 1:
-        raise ValueError("videos.csv does not say how large its pictures are")
+        raise ValueError("videos.csv does not say how large its frames are")
     frames, rest = divmod(size, height * width * PIXEL_BYTES)
     if rest:
-        about["words"] = words or f"{rest} bytes are no whole picture"
+        about["words"] = words or f"{rest} bytes are no whole frame"
     return about | {"frames": frames, "height": height, "width": width}

@@ -1,10 +1,9 @@
-"""Episodes: which picture belongs to which, how they end, and which are worth keeping."""
+"""Episodes: which frame belongs to which, how they end, and which are worth keeping."""
 
 import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,62 +12,32 @@ from numpy.typing import NDArray
 from tensordict.utils import NestedKey
 from torch import Tensor
 
+from vidrec.episode import Episode
 from vidrec.errors import SettingError
-
-Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Episode:
-    """An episode of a lane, when it has ended or its video is finished.
-
-    Attributes:
-        lane: which one of a batched env, counted through its batch; None for a single env, or a grid of lanes.
-        number: counts the episodes of the lane from 0, recorded or not.
-        length: how many steps it took.
-        return_: the sum of its rewards, over the steps and all that a lane's reward holds; of a grid, the mean of its
-            lanes.
-        terminated: whether it ended by itself.
-        truncated: whether it was cut off, such as by a bound on its steps, and did not also end by itself.
-        of_grid: whether it is that of all lanes in one picture, or of a single env with ``make_grid=True``, which is
-            the default; the name of its video has no number then, as in TorchRL.
-    """
-
-    lane: int | None
-    number: int
-    length: int
-    return_: float
-    terminated: bool
-    truncated: bool
-    of_grid: bool = False
-
-    @property
-    def ended(self) -> str:
-        """``"terminated"``, ``"truncated"``, or ``"unfinished"``: its video was finished before it ended."""
-        return "terminated" if self.terminated else "truncated" if self.truncated else "unfinished"
+from vidrec.frames.frames import Flags
 
 
 class Episodes:
-    """The running episodes of N lanes."""
+    """The running episodes of N envs."""
 
-    def __init__(self, lanes: int, of_grid: bool) -> None:
+    def __init__(self, env_ids: int, of_grid: bool) -> None:
         self._of_grid = of_grid
-        self.number = np.full(lanes, -1)
-        self.length = np.zeros(lanes, int)
-        self.returned = np.zeros(lanes)
-        self.running = np.zeros(lanes, bool)
+        self.number = np.full(env_ids, -1)
+        self.length = np.zeros(env_ids, int)
+        self.returned = np.zeros(env_ids)
+        self.running = np.zeros(env_ids, bool)
 
-    def begin(self, lanes: Flags) -> None:
-        """Begin another in `lanes`."""
-        self.number[lanes] += 1
-        self.length[lanes] = 0
-        self.returned[lanes] = 0
-        self.running |= lanes
+    def begin(self, env_ids: Flags) -> None:
+        """Begin another in `envs`."""
+        self.number[env_ids] += 1
+        self.length[env_ids] = 0
+        self.returned[env_ids] = 0
+        self.running |= env_ids
 
-    def of(self, at: int, lane: int | None, terminated: bool = False, truncated: bool = False) -> Episode:
-        """Return the episode that runs in the lane at index `at`."""
+    def of(self, at: int, env_id: int | None, terminated: bool = False, truncated: bool = False) -> Episode:
+        """Return the episode that runs in the env at index `at`."""
         number, length, returned = int(self.number[at]), int(self.length[at]), float(self.returned[at])
-        return Episode(lane, number, length, returned, terminated, truncated and not terminated, self._of_grid)
+        return Episode(env_id, number, length, returned, terminated, truncated and not terminated, self._of_grid)
 
 
 class Keep:
@@ -140,7 +109,7 @@ class KeepLast(Keep):
 
 
 def keep_best(n: int) -> KeepBest:
-    """Keep the videos of the `n` episodes with the highest return, over all lanes of a recorder; delete the others.
+    """Keep the videos of the `n` episodes with the highest return, over all envs of a recorder; delete the others.
 
     A video that was kept and is displaced is deleted, file and row, where the logger can do that: `CSVLogger`. Others
     keep what was one of the best when it was logged. An episode that has not ended when the environment is closed is
@@ -153,12 +122,12 @@ def keep_best(n: int) -> KeepBest:
 
 
 def keep_last(n: int) -> KeepLast:
-    """Keep the videos of the last `n` episodes, over all lanes of a recorder; as `keep_best` for the others."""
+    """Keep the videos of the last `n` episodes, over all envs of a recorder; as `keep_best` for the others."""
     return KeepLast(n)
 
 
 def each_all(entries: Iterable[Tensor], count: int) -> Flags:
-    """Return for each of `count` lanes or steps whether all that `entries` hold of it is true; False if none."""
+    """Return for each of `count` envs or steps whether all that `entries` hold of it is true; False if none."""
     flags: Flags | None = None
     for entry in entries:
         own: Flags = np.asarray(each(entry, count).astype(bool).all(1))
@@ -167,7 +136,7 @@ def each_all(entries: Iterable[Tensor], count: int) -> Flags:
 
 
 def each_sum(entries: Iterable[Tensor], count: int) -> NDArray[np.float64]:
-    """Return for each of `count` lanes or steps the sum of all that `entries` hold of it."""
+    """Return for each of `count` envs or steps the sum of all that `entries` hold of it."""
     sums = np.zeros(count)
     for entry in entries:
         sums += each(entry.to(torch.float64), count).sum(1)
@@ -175,7 +144,7 @@ def each_sum(entries: Iterable[Tensor], count: int) -> NDArray[np.float64]:
 
 
 def each(entry: Tensor, count: int) -> NDArray[Any]:
-    """Return an entry as ``[count, all that one lane or step holds]``."""
+    """Return an entry as ``[count, all that one env or step holds]``."""
     flat: NDArray[Any] = entry.detach().cpu().numpy().reshape(count, -1)
     return flat
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidrec.encoding import Encoding
-from vidrec.episodes import Episode
-from vidrec.ffmpeg import read_pictures
-from vidrec.torch_file import HEAD_BYTES
+from vidrec.episode import Episode
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.ffmpeg.files import read_frames
+from vidrec.files.torch_file import HEAD_BYTES
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Video:
         height: of the frames in the file, in pixels; enlarged ones if the encoding enlarged them.
         width: the same.
         encoding: how it was encoded.
-        lane: which lane of a batched env it shows, if each has its own videos.
+        env: which env of a batched env it shows, if each has its own videos.
         episode: which episode it shows, if each has its own video.
     """
 
@@ -37,7 +37,7 @@ class Video:
     height: int
     width: int
     encoding: Encoding
-    lane: int | None = None
+    env_id: int | None = None
     episode: Episode | None = None
 
     @property
@@ -55,20 +55,20 @@ class Video:
         return replace(self, path=path)
 
     def row(self) -> dict[str, Any]:
-        """Return the columns of `vidrec.index` that it fills: all but its tag, step and file."""
+        """Return the columns of `vidrec.files.index` that it fills: all but its tag, step and file."""
         height, width = self.size
         row: dict[str, Any] = {"frames": self.frames, "fps": float(self.fps), "height": height, "width": width}
-        row |= {"codec": self.encoding.codec, "seconds": self.seconds, "lane": self.lane}
+        row |= {"codec": self.encoding.codec, "seconds": self.seconds, "env_id": self.env_id}
         if (episode := self.episode) is None:
             return row
         row |= {"episode": episode.number, "return": episode.return_}
         return row | {"length": episode.length, "ended": episode.ended}
 
-    def pictures(self) -> Iterator[Tensor]:
+    def iter_frames(self) -> Iterator[Tensor]:
         """Read the file back: yield each frame, uint8 ``[H, W, 3]``."""
         if self.encoding.format.encoded:
-            yield from (torch.from_numpy(picture.copy()) for picture in read_pictures(self.path, self.frames))
+            yield from (torch.from_numpy(frame.copy()) for frame in read_frames(self.path, self.frames))
         else:
             offset = HEAD_BYTES if self.encoding.video_format == "pt" else 0
             data = np.memmap(self.path, np.uint8, "r", offset, (self.frames, 3, *self.size))
-            yield from (torch.from_numpy(picture.copy()).permute(1, 2, 0) for picture in data)
+            yield from (torch.from_numpy(frame.copy()).permute(1, 2, 0) for frame in data)

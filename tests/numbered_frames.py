@@ -1,4 +1,4 @@
-"""Pictures whose pixels are a number, and a way to read video files that owes nothing to vidrec."""
+"""Frames whose pixels are a number, and a way to read video files that owes nothing to vidrec."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ BITS = (3, 4)
 
 
 def numbered(number: int, size: tuple[int, int] = (48, 64)) -> Tensor:
-    """Return a picture, uint8 [H, W, 3], that shows `number`, 0 to 4095."""
+    """Return a frame, uint8 [H, W, 3], that shows `number`, 0 to 4095."""
     rows, columns = (
         (2 * torch.arange(side) + 1) * blocks // (2 * side) for side, blocks in zip(size, BITS, strict=True)
     )
@@ -23,13 +23,13 @@ def numbered(number: int, size: tuple[int, int] = (48, 64)) -> Tensor:
     return ((number >> bit & 1) * 255).to(torch.uint8)[..., None].expand(-1, -1, 3).contiguous()
 
 
-def read_number(picture: Tensor | np.ndarray) -> int:
-    """Return the number that a picture of any size [H, W, 3] shows, lossy or not, by the middle of each block."""
-    height, width = picture.shape[:2]
+def read_number(frame: Tensor | np.ndarray) -> int:
+    """Return the number that a frame of any size [H, W, 3] shows, lossy or not, by the middle of each block."""
+    height, width = frame.shape[:2]
     number = 0
     for bit in range(BITS[0] * BITS[1]):
         row, column = divmod(bit, BITS[1])
-        middle = picture[(2 * row + 1) * height // (2 * BITS[0]), (2 * column + 1) * width // (2 * BITS[1])]
+        middle = frame[(2 * row + 1) * height // (2 * BITS[0]), (2 * column + 1) * width // (2 * BITS[1])]
         number |= (int(middle[1]) > 127) << bit
     return number
 
@@ -47,17 +47,17 @@ def decode(path: Path) -> np.ndarray:
 
 def numbers_in(path: Path) -> list[int]:
     """Return the number of each frame of a file."""
-    return [read_number(picture) for picture in decode(path)]
+    return [read_number(frame) for frame in decode(path)]
 
 
-def cells_in(path: Path, lanes: int, size: tuple[int, int] = (24, 32)) -> list[list[int]]:
-    """Return the numbers in the cells of each grid in a video, of pictures of (height, width)."""
-    columns = int(np.ceil(np.sqrt(lanes)))
+def cells_in(path: Path, env_ids: int, size: tuple[int, int] = (24, 32)) -> list[list[int]]:
+    """Return the numbers in the cells of each grid in a video, of frames of (height, width)."""
+    columns = int(np.ceil(np.sqrt(env_ids)))
     height, width = size
     return [
         [
             read_number(frame[row * height : (row + 1) * height, column * width : (column + 1) * width])
-            for row, column in (divmod(lane, columns) for lane in range(lanes))
+            for row, column in (divmod(env_id, columns) for env_id in range(env_ids))
         ]
         for frame in decode(path)
     ]

@@ -1,11 +1,11 @@
-"""Lanes: the sub-envs of a batched environment, their episodes, and which of their pictures are wanted.
+"""Envs: the sub-envs of a batched environment, their episodes, and which of their frames are wanted.
 
                         dump_on_done=False              dump_on_done=True
 
-    make_grid=True      one video, a grid of all lanes  the same, finished when all are done at the same step
-    make_grid=False     a video for each lane           a video for each lane and each of its episodes
+    make_grid=True      one video, a grid of all envs  the same, finished when all are done at the same step
+    make_grid=False     a video for each env           a video for each env and each of its episodes
 
-A single env is one lane. The picture after the last step belongs to the episode that ended, that of the reset to the
+A single env is one env. The frame after the last step belongs to the episode that ended, that of the reset to the
 one that begins.
 """
 
@@ -24,17 +24,18 @@ from torch import Tensor
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.envs.transforms import AutoResetTransform, VecGymEnvTransform
 
-from vidrec.episodes import Episode, Episodes, Flags, each_all, each_sum, outermost
+from vidrec.episode import Episode
 from vidrec.errors import FrameError, SettingError, raise_first
-from vidrec.frames import take
-from vidrec.recording import Recording, Track
+from vidrec.frames.frames import Flags, take
+from vidrec.recording.recording import Recording, Track
+from vidrec.sources.episodes import Episodes, each_all, each_sum, outermost
 
 
 @dataclass
 class Choice:
-    """Which lanes, episodes and steps a recorder is asked for; see `vidrec.VideoRecorder`."""
+    """Which envs, episodes and steps a recorder is asked for; see `vidrec.VideoRecorder`."""
 
-    lanes: Sequence[int] | slice | None
+    env_ids: Sequence[int] | slice | None
     episode_trigger: Callable[[int], bool] | None
     step_trigger: Callable[[int], bool] | None
     dump_on_done: bool
@@ -51,11 +52,13 @@ class Choice:
                 raise SettingError("step_trigger begins a clip, and needs max_frames to end it")
             if self.by_episode:
                 raise SettingError("step_trigger does not go with dump_on_done, episode_trigger or keep")
-        if not isinstance(self.lanes, slice | None):
-            given = self.lanes.tolist() if hasattr(self.lanes, "tolist") else self.lanes
-            self.lanes = list(given) if isinstance(given, Sequence) else [given]
-            if not self.lanes or not all(isinstance(lane, Integral) and lane is not True for lane in self.lanes):
-                raise SettingError(f"lanes={self.lanes!r} must be the numbers of lanes, such as [0, 3], or a slice")
+        if not isinstance(self.env_ids, slice | None):
+            given = self.env_ids.tolist() if hasattr(self.env_ids, "tolist") else self.env_ids
+            self.env_ids = list(given) if isinstance(given, Sequence) else [given]
+            if not self.env_ids or not all(
+                isinstance(env_id, Integral) and env_id is not True for env_id in self.env_ids
+            ):
+                raise SettingError(f"envs={self.env_ids!r} must be the numbers of envs, such as [0, 3], or a slice")
 
     @property
     def by_episode(self) -> bool:
@@ -63,30 +66,30 @@ class Choice:
         return self.dump_on_done or self.episode_trigger is not None or self.keep is not None
 
     def of(self, count: int) -> list[int]:
-        """Return which of so many lanes are recorded, in order."""
-        lanes = range(count)
-        if isinstance(self.lanes, slice):
-            chosen = list(lanes[self.lanes])
-        elif self.lanes is not None:
-            if not all(-count <= lane < count for lane in self.lanes):
-                raise SettingError(f"lanes={self.lanes} are not all there: the environment has {count}")
-            chosen = sorted({lanes[lane] for lane in self.lanes})
+        """Return which of so many envs are recorded, in order."""
+        env_ids = range(count)
+        if isinstance(self.env_ids, slice):
+            chosen = list(env_ids[self.env_ids])
+        elif self.env_ids is not None:
+            if not all(-count <= env_id < count for env_id in self.env_ids):
+                raise SettingError(f"envs={self.env_ids} are not all there: the environment has {count}")
+            chosen = sorted({env_ids[env_id] for env_id in self.env_ids})
         else:
-            chosen = list(lanes)
+            chosen = list(env_ids)
         if not chosen:
-            raise SettingError(f"lanes={self.lanes} are none of the {count} of the environment")
+            raise SettingError(f"envs={self.env_ids} are none of the {count} of the environment")
         return chosen
 
 
-class Lanes:
-    """The lanes of one environment that one recorder records.
+class Envs:
+    """The envs of one environment that one recorder records.
 
     Attributes:
         of: what it was made for; set by the recorder, which makes another for anything else.
-        by_lane: whether each has videos of its own; else all are in one, and count as one lane here.
+        by_lane: whether each has videos of its own; else all are in one, and count as one env here.
         by_episode: whether each episode has a video of its own.
-        native_autoreset: whether the environment gives, when a lane is done, the first picture of the next episode.
-        wanted: of which lanes pictures are wanted now.
+        native_autoreset: whether the environment gives, when a env is done, the first frame of the next episode.
+        wanted: of which envs frames are wanted now.
     """
 
     def __init__(
@@ -97,9 +100,9 @@ class Lanes:
         self.by_episode = choice.by_episode
         self._count = batch_size.numel()
         self._chosen = np.array(choice.of(self._count))
-        self.by_lane = bool(batch_size) and not make_grid
-        if self.by_lane:
-            self._tracks = [recording.track(int(lane)) for lane in self._chosen]
+        self.by_env = bool(batch_size) and not make_grid
+        if self.by_env:
+            self._tracks = [recording.track(int(env_id)) for env_id in self._chosen]
         else:
             self._tracks = [recording.track(None)]
         # TorchRL's rule for a grid: its video goes on through a reset that comes before the end
@@ -140,7 +143,7 @@ class Lanes:
 
     @torch.compiler.disable
     def reset(self, which: Flags | None) -> None:
-        """Begin the episodes of lanes that are reset; None is all."""
+        """Begin the episodes of envs that are reset; None is all."""
         if which is None:
             which = np.ones(len(self._tracks), bool)
         if self.by_episode:
@@ -155,23 +158,23 @@ class Lanes:
             self._finish(done & self._episodes.running, self._all(self._keys["terminated"], tensordict))
 
     def done(self, tensordict: TensorDictBase) -> Flags:
-        """Return which lanes are done."""
+        """Return which envs are done."""
         return self._all(self._keys["done"], tensordict)
 
     def resets(self, tensordict: TensorDictBase) -> Flags | None:
-        """Return which lanes are reset, by the entries "_reset"; None if there are none, and all are."""
+        """Return which envs are reset, by the entries "_reset"; None if there are none, and all are."""
         keys = outermost(tensordict.keys(True, True), "_reset")
         return self._all(keys, tensordict) if keys else None
 
     def leave(self) -> None:
-        """Finish what is open in these lanes: from now on the recorder is elsewhere."""
+        """Finish what is open in these envs: from now on the recorder is elsewhere."""
         if self.by_episode:
             self._finish(self._episodes.running, unfinished=True)
         for track in self._tracks:
             track.episode = None
 
     def due(self, which: Flags | None, skip: int) -> list[Track]:
-        """Return the tracks to which a picture goes, of those that are offered one."""
+        """Return the tracks to which a frame goes, of those that are offered one."""
         which = self.wanted if which is None else which & self.wanted
         tracks = [self._tracks[at] for at in np.flatnonzero(which)]
         for track in tracks:
@@ -179,23 +182,23 @@ class Lanes:
         return [track for track in tracks if not track.count % skip]
 
     def may_be_zeros(self, tensordict: TensorDictBase, tracks: list[Track]) -> Flags:
-        """Return of which pictures that `pick` returns zeros say that they are not known.
+        """Return of which frames that `pick` returns zeros say that they are not known.
 
-        Of lanes that are done, where TorchRL has the first picture of the next episode, and not always the last one.
+        Of envs that are done, where TorchRL has the first frame of the next episode, and not always the last one.
         """
-        picked = self._chosen if not self.by_lane else np.array([track.lane for track in tracks])
+        picked = self._chosen if not self.by_env else np.array([track.env_id for track in tracks])
         if not self._resets_itself:
             return np.zeros(len(picked), bool)
         ended: Flags = each_all(_present(self._keys["done"], tensordict), self._count)[picked]
         return ended
 
-    def pick(self, pictures: Tensor, tracks: list[Track], name: str) -> Tensor:
-        """Return, of the pictures ``[N, H, W, C]`` of all lanes, one for each track; or all if they share a video."""
-        if not self.by_lane and len(self._chosen) == self._count:
-            return pictures
-        if len(pictures) != self._count:
-            raise FrameError(f"{name} holds {len(pictures)} pictures; expected one for each of {self._count} lanes")
-        return take(pictures, np.array([track.lane for track in tracks]) if self.by_lane else self._chosen)
+    def pick(self, frames: Tensor, tracks: list[Track], name: str) -> Tensor:
+        """Return, of the frames ``[N, H, W, C]`` of all envs, one for each track; or all if they share a video."""
+        if not self.by_env and len(self._chosen) == self._count:
+            return frames
+        if len(frames) != self._count:
+            raise FrameError(f"{name} holds {len(frames)} frames; expected one for each of {self._count} envs")
+        return take(frames, np.array([track.env_id for track in tracks]) if self.by_env else self._chosen)
 
     def added(self, track: Track) -> None:
         """End the clip of a track that `step_trigger` began, if it is long enough."""
@@ -218,7 +221,7 @@ class Lanes:
             raise_first(errors)
 
     def _finish(self, which: Flags, terminated: Flags | None = None, *, unfinished: bool = False) -> None:
-        """Finish the episodes of these lanes: what is done and has not terminated was truncated."""
+        """Finish the episodes of these envs: what is done and has not terminated was truncated."""
         errors: list[Exception] = []
         self._episodes.running &= ~which
         for at in np.flatnonzero(which):
@@ -226,7 +229,7 @@ class Lanes:
             try:
                 ended = terminated is not None and bool(terminated[at])
                 self._recording.finish(
-                    track, self._episodes.of(int(at), track.lane, ended, not ended and not unfinished)
+                    track, self._episodes.of(int(at), track.env_id, ended, not ended and not unfinished)
                 )
             except Exception as error:
                 errors.append(error)
@@ -234,16 +237,16 @@ class Lanes:
 
     def _running(self, at: int) -> Episode | None:
         """Return the episode that runs in a track, None if it has ended."""
-        return self._episodes.of(at, self._tracks[at].lane) if self._episodes.running[at] else None
+        return self._episodes.of(at, self._tracks[at].env_id) if self._episodes.running[at] else None
 
     def _rewards(self, tensordict: TensorDictBase) -> NDArray[np.float64]:
         rewards = each_sum(_present(self._reward_keys, tensordict), self._count)[self._chosen]
-        return rewards if self.by_lane else np.array([rewards.mean()])
+        return rewards if self.by_env else np.array([rewards.mean()])
 
     def _all(self, keys: list[NestedKey], tensordict: TensorDictBase) -> Flags:
-        """Return for each track whether all that these entries hold of its lanes is true; False if they are missing."""
+        """Return for each track whether all that these entries hold of its envs is true; False if they are missing."""
         flags = each_all(_present(keys, tensordict), self._count)[self._chosen]
-        return flags if self.by_lane else np.array([flags.all()])
+        return flags if self.by_env else np.array([flags.all()])
 
 
 def _present(keys: Sequence[NestedKey], tensordict: TensorDictBase) -> Iterator[Tensor]:

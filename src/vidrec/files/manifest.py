@@ -1,4 +1,4 @@
-"""Sidecar, the small file beside a clip that is being recorded: what is needed to repair it after a crash."""
+"""Manifest, the small file beside a clip that is being recorded: what is needed to repair it after a crash."""
 
 import json
 import os
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vidrec.files import lock, remove
+from vidrec.files.names import lock, remove
 
 SUFFIX = ".log"
 
 
-class Sidecar:
+class Manifest:
     """A file that tells about a clip, for as long as it is not published.
 
     Its first line is JSON; behind it stands what FFmpeg says. It is locked while this process or the clip's FFmpeg
@@ -47,7 +47,7 @@ class Sidecar:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a sidecar tells; nothing if it is not there, or was cut off."""
+    """Return what a manifest tells; nothing if it is not there, or was cut off."""
     try:
         with path.open(errors="replace") as file:
             about = json.loads(file.readline())

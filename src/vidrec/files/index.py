@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from vidrec.files import MARK, lock
+from vidrec.files.names import MARK, lock
 
 COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
 """The columns. height and width are those of the file, in pixels; file is relative to the folder of the index."""
 
-EPISODE_COLUMNS = ("lane", "episode", "return", "length", "ended")
-"""And more: what `vidrec.Video.lane` and `vidrec.Episode` say, empty where that does not apply."""
+EPISODE_COLUMNS = ("env_id", "episode", "return", "length", "ended")
+"""And more: what `vidrec.Video.env` and `vidrec.Episode` say, empty where that does not apply."""
 
 NAME = "videos.csv"
 

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from vidrec.entries import Entries, Look
-from vidrec.episodes import Episode, Flags, each, each_all, each_sum, outermost
-from vidrec.frames import is_black
-from vidrec.lanes import Choice
-from vidrec.recording import Recording, Track
+from vidrec.episode import Episode
+from vidrec.frames.entries import Entries, Look
+from vidrec.frames.frames import Flags, is_black
+from vidrec.recording.recording import Recording, Track
+from vidrec.sources.envs import Choice
+from vidrec.sources.episodes import each, each_all, each_sum, outermost
 
 MASK_KEYS = ("mask", ("collector", "mask"))
 """Where a sample says which steps are no padding, as TorchRL's `split_trajectories` does: bool, one for each step."""
@@ -24,23 +25,23 @@ ID_KEYS = (("collector", "traj_ids"), "traj_ids", "episode", "trajectory", "traj
 
 
 class Samples:
-    """What a recorder without an environment records: pictures one after another, as grids, or a video a trajectory."""
+    """What a recorder without an environment records: frames one after another, as grids, or a video a trajectory."""
 
     def __init__(self, recording: Recording, choice: Choice) -> None:
         self._recording, self._choice = recording, choice
         self._trajectories = 0
 
     def record(self, entries: Entries, sample: TensorDictBase | None, look: Look, skip: int) -> None:
-        """Keep the pictures of a sample; None if they are all there is of it."""
+        """Keep the frames of a sample; None if they are all there is of it."""
         count = entries.number()
         batch = Batch(sample) if sample is not None and sample.batch_dims and not count % sample.numel() else None
-        each = 1 if batch is None else count // batch.steps  # several cameras give several pictures a step
+        each = 1 if batch is None else count // batch.steps  # several cameras give several frames a step
         valid = np.ones(count, bool)
         if batch is not None:
             valid = np.repeat(batch.valid, each)
             for entry in entries:
                 if entry.name.startswith("('next'"):
-                    valid &= ~np.repeat(batch.is_padding(entry.pictures), each)
+                    valid &= ~np.repeat(batch.is_padding(entry.frames), each)
         with self._recording.lock:  # samples that are drawn ahead come by in several threads
             if look.make_grid:
                 grids = [np.arange(count)]
@@ -73,7 +74,7 @@ class Samples:
                 self._recording.add(track, entries.take(steps).convert(look, blank))
 
     def _record_run(self, entries: Entries, steps: NDArray[np.integer], look: Look, skip: int) -> None:
-        """Keep the pictures at `steps`: of all that come, those at skip - 1, 2 * skip - 1, ..."""
+        """Keep the frames at `steps`: of all that come, those at skip - 1, 2 * skip - 1, ..."""
         track = self._track
         before = skip - 1 - track.count % skip
         track.count += len(steps)
@@ -108,17 +109,17 @@ class Batch:
         self._terminated, self._truncated = self._flag("terminated"), self._flag("truncated")
         self.done = self._flag("done") | self._terminated | self._truncated
 
-    def is_padding(self, pictures: Tensor) -> Flags:
-        """Return which pictures of the entry "next" are no observation, but zeros that stand for a missing one.
+    def is_padding(self, frames: Tensor) -> Flags:
+        """Return which frames of the entry "next" are no observation, but zeros that stand for a missing one.
 
         `OpenXExperienceReplay` has such behind the last step of an episode.
 
         Args:
-            pictures: ``[N, ...]``, the same number of them for each step.
+            frames: ``[N, ...]``, the same number of them for each step.
         """
-        padding, each = np.zeros(self.steps, bool), len(pictures) // self.steps
+        padding, each = np.zeros(self.steps, bool), len(frames) // self.steps
         for at in np.flatnonzero(self.done):
-            padding[at] = is_black(pictures[at * each : (at + 1) * each])
+            padding[at] = is_black(frames[at * each : (at + 1) * each])
         return padding
 
     def trajectories(self, number: int) -> Iterator[tuple[NDArray[Any], Episode]]:
@@ -159,7 +160,7 @@ class Batch:
             yield (
                 steps,
                 Episode(
-                    lane=None,
+                    env_id=None,
                     number=number if ids is None else int(ids[last]),
                     length=len(steps),
                     return_=float(rewards[steps].sum()),

@@ -1,4 +1,4 @@
-"""The file of ``torch.save``, written around pictures that are already in it.
+"""The file of ``torch.save``, written around frames that are already in it.
 
 Such a file is a ZIP archive without compression: the bytes of a tensor, and a pickle that describes it. Here the bytes
 come first, `HEAD_BYTES` into the file, so that they can be written while the shape is not yet known.

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidrec import files, sidecar
-from vidrec.encoding import FORMATS
-from vidrec.index import NAME, VideoIndex
+from vidrec.ffmpeg.encoding import FORMATS
+from vidrec.files import manifest, names
+from vidrec.files.index import NAME, VideoIndex
 
 SUFFIXES = {f".{row.extension}" for row in FORMATS.values()}
 
@@ -17,7 +17,7 @@ _KIND = "|".join(suffix[1:] for suffix in sorted(SUFFIXES))
 _CLIP = re.compile(
     rf"(?P<stem>.+)\.part-(?P<token>[0-9a-f]{{8}})(-(?P<number>\d+)(?P<joined>j?))?\.({_KIND}|log)", re.S
 )
-_SHARE = re.compile(rf"(?P<own>.+\.part-[0-9a-f]{{8}})(-\d+j?)?{files.SHARE}[0-9a-f]{{4}}\.({_KIND})", re.S)
+_SHARE = re.compile(rf"(?P<own>.+\.part-[0-9a-f]{{8}})(-\d+j?)?{names.SHARE}[0-9a-f]{{4}}\.({_KIND})", re.S)
 _COPY = re.compile(rf".+\.({_KIND}|csv)\.part-[0-9a-f]{{8}}", re.S)
 
 
@@ -28,7 +28,7 @@ class LeftClip:
     Attributes:
         stem: the folder and the name, without a step.
         token: what tells it from others of the same name.
-        parts: the files with its pictures, in order, by number.
+        parts: the files with its frames, in order, by number.
     """
 
     stem: Path
@@ -36,30 +36,30 @@ class LeftClip:
     parts: list[Path] = field(default_factory=list)
 
     @property
-    def sidecar(self) -> Path:
+    def manifest(self) -> Path:
         """The file beside it, which may be missing."""
-        return self.stem.with_name(f"{self.stem.name}{files.MARK}{self.token}{sidecar.SUFFIX}")
+        return self.stem.with_name(f"{self.stem.name}{names.MARK}{self.token}{manifest.SUFFIX}")
 
     @property
     def in_use(self) -> bool:
         """Whether it is being recorded."""
-        return files.in_use(self.sidecar)
+        return names.in_use(self.manifest)
 
     @property
     def first(self) -> Path:
         """The first of its files."""
-        return self.parts[0] if self.parts else self.sidecar
+        return self.parts[0] if self.parts else self.manifest
 
     @property
     def gone(self) -> bool:
         """Whether it was finished while one looked."""
-        return not any(path.exists() for path in (*self.parts, self.sidecar))
+        return not any(path.exists() for path in (*self.parts, self.manifest))
 
     def whole_parts(self) -> list[Path]:
-        """Return the parts that hold each picture once.
+        """Return the parts that hold each frame once.
 
         A part that joins those with lower numbers was cut off as long as the first of them is there, and stands for
-        them once it is gone; see `vidrec.clip.EncodedClip`.
+        them once it is gone; see `vidrec.clips.clip.EncodedClip`.
         """
         joined = [path for path in self.parts if _joins(path)]
         begin = 0
@@ -71,7 +71,7 @@ class LeftClip:
 
 def videos(folder: Path) -> list[Path]:
     """Return the finished videos in a folder and those below it."""
-    return [path for path in _files(folder) if path.suffix in SUFFIXES and files.MARK not in path.name]
+    return [path for path in _files(folder) if path.suffix in SUFFIXES and names.MARK not in path.name]
 
 
 def left_clips(folder: Path) -> list[LeftClip]:
@@ -86,12 +86,12 @@ def _left_clips(paths: Iterable[Path]) -> list[LeftClip]:
             continue
         stem = path.with_name(match["stem"])
         clip = found.setdefault((stem, match["token"]), LeftClip(stem, match["token"]))
-        if path != clip.sidecar:
+        if path != clip.manifest:
             clip.parts.append(path)
     for clip in found.values():
         clip.parts.sort(key=_number)
     # an empty file beside nothing is one that was only just made, and not locked yet
-    return [clip for clip in found.values() if clip.parts or _size(clip.sidecar)]
+    return [clip for clip in found.values() if clip.parts or _size(clip.manifest)]
 
 
 def left_clip(clip: LeftClip) -> LeftClip | None:
@@ -103,9 +103,9 @@ def left_clip(clip: LeftClip) -> LeftClip | None:
 def left_copies(folder: Path) -> list[Path]:
     """Return files that were copied from others, which are there, when their process ended."""
     found = _files(folder)
-    copies = [path for path in found if _COPY.fullmatch(path.name) and not files.in_use(path) and _size(path)]
+    copies = [path for path in found if _COPY.fullmatch(path.name) and not names.in_use(path) and _size(path)]
     for path in found:
-        if (match := _SHARE.fullmatch(path.name)) and not files.in_use(path.with_name(match["own"] + sidecar.SUFFIX)):
+        if (match := _SHARE.fullmatch(path.name)) and not names.in_use(path.with_name(match["own"] + manifest.SUFFIX)):
             copies.append(path)
     return copies
 
@@ -151,13 +151,13 @@ def _files(folder: Path) -> list[Path]:
     """Return all files in a folder and those below it, behind links too, each folder once."""
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
-    for place, below, names in os.walk(folder, followlinks=True):
+    for place, below, found_names in os.walk(folder, followlinks=True):
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        found += [path for path in map(Path(place).joinpath, names) if path.is_file()]
+        found += [path for path in map(Path(place).joinpath, found_names) if path.is_file()]
     return sorted(found)
 
 

@@ -1,21 +1,21 @@
-"""Pictures out of whatever an environment returns: pure functions on tensors, no state.
+"""Frames out of whatever an environment returns: pure functions on tensors, no state.
 
-A picture is uint8 ``[H, W, 3]``; every function here works on a batch of them, ``[N, H, W, C]``. Arithmetic is numpy's,
-on one core: torch's splits a picture among all, and waits for those that the training keeps busy.
+A frame is uint8 ``[H, W, 3]``; every function here works on a batch of them, ``[N, H, W, C]``. Arithmetic is numpy's,
+on one core: torch's splits a frame among all, and waits for those that the training keeps busy.
 
 The layout rule
 ---------------
 
-The last axes of an entry are its picture, all axes before them are batch. Which they are is read off the shape:
+The last axes of an entry are its frame, all axes before them are batch. Which they are is read off the shape:
 
 1. ``layout=`` was given: it names the last axes, one letter each. ``H`` and ``W`` once, ``C`` at most once, any
    other capital letter is a batch axis: ``"HWC"``, ``"CHW"``, ``"NHW"``, ``"WHC"``.
 2. Only two axes are left beside the batch axes of the tensordict (or there are only two at all): grey, ``HW``.
 3. Exactly one of the two places for channels, third from the end (``CHW``) or last (``HWC``), has length 1, 3 or 4:
    there they are.
-4. Both have, or neither has: the layout is ambiguous, and the picture is refused until ``layout=`` says.
+4. Both have, or neither has: the layout is ambiguous, and the frame is refused until ``layout=`` says.
 
-So a stack of four grey pictures in an env without batch size, ``[4, 84, 84]``, reads as one RGBA picture;
+So a stack of four grey frames in an env without batch size, ``[4, 84, 84]``, reads as one RGBA frame;
 ``layout="NHW"`` says that it is four.
 """
 
@@ -31,8 +31,10 @@ from torch import Tensor
 
 from vidrec.errors import FrameError, SettingError
 
+Flags = NDArray[np.bool_]
+
 CHANNELS = (1, 3, 4)
-"""How many channels a picture can have: grey, RGB, RGBA. Grey without a channel axis counts as one."""
+"""How many channels a frame can have: grey, RGB, RGBA. Grey without a channel axis counts as one."""
 
 DTYPES = {
     torch.bool,
@@ -43,14 +45,14 @@ DTYPES = {
 """What an entry may be of; complex numbers are refused later, in words of their own."""
 
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
-"""The files that a picture may be given as; some others run programs to be read."""
+"""The files that a frame may be given as; some others run programs to be read."""
 
 HALF_LEVEL = 0.5 / 255
 """How far a float may lie outside of [0, 1]: what rounding to one of 256 levels brings back inside."""
 
 
 def check_layout(layout: str) -> str:
-    """Return `layout` if it names picture axes as the layout rule asks, else raise `SettingError`."""
+    """Return `layout` if it names frame axes as the layout rule asks, else raise `SettingError`."""
     letters = layout if isinstance(layout, str) else ""
     if not (
         letters.isalpha()
@@ -60,14 +62,14 @@ def check_layout(layout: str) -> str:
         and {"H", "W"} <= set(letters)
     ):
         raise SettingError(
-            f"layout={layout!r} must name the last axes of a picture, a capital letter each, with H and W, "
+            f"layout={layout!r} must name the last axes of a frame, a capital letter each, with H and W, "
             'and C where there are channels, as in "HWC", "CHW" or "NHW"'
         )
     return layout
 
 
-def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = None, name: str = "picture") -> Tensor:
-    """Return the pictures in `data` as one batch ``[N, H, W, C]`` with C in 1, 3, 4, copying nothing it need not.
+def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = None, name: str = "frame") -> Tensor:
+    """Return the frames in `data` as one batch ``[N, H, W, C]`` with C in 1, 3, 4, copying nothing it need not.
 
     >>> arrange(torch.zeros(2, 5, 3, 48, 64)).shape
     torch.Size([10, 48, 64, 3])
@@ -78,7 +80,7 @@ def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = No
 
     Args:
         data: a tensor or numpy array of any dtype and strides, on any device; or a list or tuple of them (each may
-            be a batch), whose pictures follow one another.
+            be a batch), whose frames follow one another.
         layout: names the last axes where the shape cannot, see the rule at the top of this file; None reads the shape.
         batch_dims: how many leading axes are known to be batch; None knows nothing. Not used for lists.
         name: what the error calls it.
@@ -88,19 +90,19 @@ def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = No
     """
     if isinstance(data, list | tuple):
         if not data:
-            raise FrameError(f"{name} is an empty list; expected at least one picture")
+            raise FrameError(f"{name} is an empty list; expected at least one frame")
         parts = [arrange(item, layout=layout, name=f"{name}[{i}]") for i, item in enumerate(data)]
         for i, part in enumerate(parts):
             if part.shape[1:] != parts[0].shape[1:]:
                 raise FrameError(
-                    f"{name} lists pictures of unlike shape, {tuple(parts[0].shape[1:])} and, at {i}, "
+                    f"{name} lists frames of unlike shape, {tuple(parts[0].shape[1:])} and, at {i}, "
                     f"{tuple(part.shape[1:])}; they must be alike to share one video"
                 )
         if len({part.dtype for part in parts}) > 1:
             parts = [to_rgb(part, name=name) for part in parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
     x = _as_tensor(data, name)
-    height, width, channels = _picture_axes(x, layout, batch_dims, name)
+    height, width, channels = _frame_axes(x, layout, batch_dims, name)
     axes = (height, width) if channels is None else (height, width, channels)
     x = x.movedim(axes, tuple(range(-len(axes), 0)))
     if channels is None:
@@ -108,8 +110,8 @@ def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = No
     return x.unsqueeze(0) if x.ndim == 3 else x.flatten(0, -4)
 
 
-def to_rgb(x: Tensor, *, name: str = "picture", shape: tuple[int, ...] | None = None) -> Tensor:
-    """Return pictures ``[N, H, W, C]`` of any dtype, on any device, as uint8 ``[N, H, W, 3]`` in main memory.
+def to_rgb(x: Tensor, *, name: str = "frame", shape: tuple[int, ...] | None = None) -> Tensor:
+    """Return frames ``[N, H, W, C]`` of any dtype, on any device, as uint8 ``[N, H, W, 3]`` in main memory.
 
     uint8 stays as it is. bool becomes 0 and 255, other integers are clamped to 0..255, floats in [0, 1] are scaled
     by 255 and rounded (to even). Grey is repeated, RGBA is composed on black. What needs no change is not copied.
@@ -128,7 +130,7 @@ def to_rgb(x: Tensor, *, name: str = "picture", shape: tuple[int, ...] | None = 
 
 
 def take(x: Tensor, at: NDArray[np.integer]) -> Tensor:
-    """Return the pictures number `at`, a view if they are evenly spaced.
+    """Return the frames number `at`, a view if they are evenly spaced.
 
     By numpy: in a forked process torch's own indexing waits for threads that are not there.
     """
@@ -144,55 +146,55 @@ def take(x: Tensor, at: NDArray[np.integer]) -> Tensor:
 
 
 def is_unknown(x: Tensor, zeros: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which pictures ``[N, H, W, C]`` are TorchRL's stand-in for one that is not known.
+    """Return which frames ``[N, H, W, C]`` are TorchRL's stand-in for one that is not known.
 
-    That is NaN all over, and zeros all over where `zeros` says that this is no picture.
+    That is NaN all over, and zeros all over where `zeros` says that this is no frame.
     """
     unknown = np.zeros(len(x), bool)
     for at in range(len(x)) if x.is_floating_point() else np.flatnonzero(zeros):
-        picture = x[int(at)]
-        corner = float(picture[0, 0, 0])
+        frame = x[int(at)]
+        corner = float(frame[0, 0, 0])
         if math.isnan(corner):
-            unknown[at] = np.isnan(picture.cpu().float().numpy()).all()
+            unknown[at] = np.isnan(frame.cpu().float().numpy()).all()
         elif not corner and zeros[at]:
-            unknown[at] = is_black(picture)
+            unknown[at] = is_black(frame)
     return unknown
 
 
-def is_black(picture: Tensor) -> bool:
-    """Return whether a picture is zero all over."""
-    return not picture.detach().cpu().float().numpy().any()
+def is_black(frame: Tensor) -> bool:
+    """Return whether a frame is zero all over."""
+    return not frame.detach().cpu().float().numpy().any()
 
 
-def blacken(x: Tensor, which: NDArray[np.bool_], *, name: str = "picture") -> Tensor:
-    """Return pictures ``[N, H, W, C]`` of which some are black; `x` stays as it is."""
+def blacken(x: Tensor, which: NDArray[np.bool_], *, name: str = "frame") -> Tensor:
+    """Return frames ``[N, H, W, C]`` of which some are black; `x` stays as it is."""
     black = np.zeros(x.shape[1:], np.uint8)
-    pictures = [black if blank else _to_uint8(x[i], name) for i, blank in enumerate(which)]
-    return torch.from_numpy(np.stack(pictures))
+    frames = [black if blank else _to_uint8(x[i], name) for i, blank in enumerate(which)]
+    return torch.from_numpy(np.stack(frames))
 
 
-def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "picture") -> Tensor:
-    """Return the middle of pictures ``[N, H, W, C]``, `size` a side or (height, width), as a view.
+def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "frame") -> Tensor:
+    """Return the middle of frames ``[N, H, W, C]``, `size` a side or (height, width), as a view.
 
     The offset is half of what is cut, rounded to even as in torchvision.
 
     Raises:
-        FrameError: the picture is smaller than that.
+        FrameError: the frame is smaller than that.
     """
     height, width = size if isinstance(size, tuple) else (size, size)
     if height > x.shape[1] or width > x.shape[2]:
         raise FrameError(
             f"{name} is {tuple(x.shape[1:3])} (height, width), too small for center_crop={size}; "
-            "choose a crop no larger than the picture"
+            "choose a crop no larger than the frame"
         )
     top, left = round((x.shape[1] - height) / 2), round((x.shape[2] - width) / 2)
     return x[:, top : top + height, left : left + width]
 
 
 def grid(x: Tensor) -> Tensor:
-    """Tile uint8 pictures ``[N, H, W, 3]`` into one, ``[1, rows * H, columns * W, 3]``, of ``ceil(sqrt(N))`` columns.
+    """Tile uint8 frames ``[N, H, W, 3]`` into one, ``[1, rows * H, columns * W, 3]``, of ``ceil(sqrt(N))`` columns.
 
-    Row by row, unused cells black. A single picture is returned as it is.
+    Row by row, unused cells black. A single frame is returned as it is.
 
     >>> grid(torch.zeros(5, 48, 64, 3, dtype=torch.uint8)).shape
     torch.Size([1, 96, 192, 3])
@@ -203,8 +205,8 @@ def grid(x: Tensor) -> Tensor:
     columns = math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     canvas = np.zeros((rows, height, columns, width, channels), np.uint8)
-    for i, picture in enumerate(x.numpy()):
-        canvas[i // columns, :, i % columns] = picture
+    for i, frame in enumerate(x.numpy()):
+        canvas[i // columns, :, i % columns] = frame
     return torch.from_numpy(canvas).view(1, rows * height, columns * width, channels)
 
 
@@ -220,7 +222,7 @@ def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
     for name, x in zip(names, batches, strict=True):
         if len(x) != len(first):
             raise FrameError(
-                f"{names[0]} has {len(first)} pictures and {name} has {len(x)}; to share one video they need as many"
+                f"{names[0]} has {len(first)} frames and {name} has {len(x)}; to share one video they need as many"
             )
     height = max(x.shape[1] for x in batches)
     canvas = np.zeros((len(first), height, sum(x.shape[2] for x in batches), 3), np.uint8)
@@ -232,7 +234,7 @@ def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
 
 
 def contiguous(x: Tensor) -> Tensor:
-    """Return uint8 pictures ``[N, H, W, 3]`` contiguous, the same object if they already are."""
+    """Return uint8 frames ``[N, H, W, 3]`` contiguous, the same object if they already are."""
     if x.is_contiguous():
         return x
     # a plane at a time takes a third of the time of a permuted copy
@@ -270,20 +272,20 @@ def _as_tensor(data: Any, name: str) -> Tensor:
 
 
 def _decode(data: bytes, name: str) -> Any:
-    """Return the picture in the bytes of a PNG, JPEG or other file that Pillow reads, as some datasets hold them."""
+    """Return the frame in the bytes of a PNG, JPEG or other file that Pillow reads, as some datasets hold them."""
     from PIL import Image
 
     try:
         return Image.open(io.BytesIO(data), formats=IMAGE_FORMATS).convert("RGB")
     except Exception as error:  # of damaged files Pillow says so in many ways
-        raise FrameError(f"{name} is {len(data)} bytes that are no picture: {error}") from error
+        raise FrameError(f"{name} is {len(data)} bytes that are no frame: {error}") from error
 
 
-def _picture_axes(x: Tensor, layout: str | None, batch_dims: int | None, name: str) -> tuple[int, int, int | None]:
+def _frame_axes(x: Tensor, layout: str | None, batch_dims: int | None, name: str) -> tuple[int, int, int | None]:
     """Return where height, width and channels (None if there are none) stand in `x`, counted from the end."""
     described = f"{name} of shape {tuple(x.shape)} and dtype {x.dtype}"
     if 0 in x.shape:
-        raise FrameError(f"{described} is empty; expected a picture in every entry")
+        raise FrameError(f"{described} is empty; expected a frame in every entry")
     channels: int | None
     if layout is not None:
         if len(layout) > x.ndim:
@@ -293,19 +295,19 @@ def _picture_axes(x: Tensor, layout: str | None, batch_dims: int | None, name: s
         if channels is not None and x.shape[channels] not in CHANNELS:
             raise FrameError(
                 f"{described} has {x.shape[channels]} channels by layout={layout!r}; expected 1, 3 or 4 "
-                '(name a stack of grey pictures "NHW")'
+                '(name a stack of grey frames "NHW")'
             )
         return height, width, channels
-    picture_dims = x.ndim - (batch_dims or 0)
-    if picture_dims < 2:
-        raise FrameError(f"{described} is no picture; expected HWC, CHW or HW after {batch_dims or 0} batch axes")
-    if picture_dims == 2:
+    frame_dims = x.ndim - (batch_dims or 0)
+    if frame_dims < 2:
+        raise FrameError(f"{described} is no frame; expected HWC, CHW or HW after {batch_dims or 0} batch axes")
+    if frame_dims == 2:
         return -2, -1, None
     first, last = x.shape[-3] in CHANNELS, x.shape[-1] in CHANNELS
     if first == last:
         why = "could be both CHW and HWC" if first else "has no axis of 1, 3 or 4 channels"
         raise FrameError(
-            f'{described} {why}; say which with layout=, for example layout="HWC", "CHW", or "NHW" for grey pictures'
+            f'{described} {why}; say which with layout=, for example layout="HWC", "CHW", or "NHW" for grey frames'
         )
     return (-2, -1, -3) if first else (-3, -2, -1)
 

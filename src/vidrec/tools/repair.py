@@ -15,19 +15,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vidrec import files, sidecar
-from vidrec import folder as folders
-from vidrec.encoding import FORMATS, Encoding
 from vidrec.errors import EncoderError
-from vidrec.ffmpeg import check_ffmpeg, contents, cut, encode_again, join
-from vidrec.folder import LeftClip
-from vidrec.index import VideoIndex
-from vidrec.torch_file import HEAD_BYTES, complete, measure
+from vidrec.ffmpeg.encoding import FORMATS, Encoding
+from vidrec.ffmpeg.files import check_ffmpeg, contents, cut, encode_again, join
+from vidrec.files import manifest, names
+from vidrec.files.index import VideoIndex
+from vidrec.files.torch_file import HEAD_BYTES, complete, measure
+from vidrec.tools import scan
+from vidrec.tools.scan import LeftClip
 
 CHUNK_BYTES = 2**20
 
 UNREADABLE = ".unreadable"
-"""What is added to the name of a file that should hold pictures, and in which FFmpeg finds none."""
+"""What is added to the name of a file that should hold frames, and in which FFmpeg finds none."""
 
 Watch = Callable[[list[LeftClip]], Iterable[LeftClip]]
 """Yields what it is given, and may show how far that has come."""
@@ -57,7 +57,7 @@ class Repaired:
 def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Iterator[Repaired]:
     """Make videos of the unfinished clips in a folder and those below it; yield what became of each.
 
-    A clip that is being recorded stays as it is. Pictures that are only in part in a file are cut off.
+    A clip that is being recorded stays as it is. Frames that are only in part in a file are cut off.
 
     Args:
         folder: where to look.
@@ -65,10 +65,10 @@ def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Itera
         watch: is given all clips, and yields them.
     """
     taken: set[Path] = set()
-    for clip in watch(folders.left_clips(folder)):
+    for clip in watch(scan.left_clips(folder)):
         first, gone = clip.first, clip.gone
-        with files.exclusively(clip.sidecar if clip.sidecar.exists() else first) as ours:
-            now = folders.left_clip(clip)  # whoever had it may have changed it
+        with names.exclusively(clip.manifest if clip.manifest.exists() else first) as ours:
+            now = scan.left_clip(clip)  # whoever had it may have changed it
             if ours and now is not None:
                 try:
                     yield _Repair(now, dry_run, taken).run()
@@ -76,7 +76,7 @@ def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Itera
                     yield Repaired(first, None, 0, f"failed: {error}")
             elif not gone and not clip.gone:
                 yield Repaired(first, None, 0, "being recorded")
-    for copy in folders.left_copies(folder):
+    for copy in scan.left_copies(folder):
         if not dry_run:
             copy.unlink(missing_ok=True)
         yield Repaired(copy, None, 0, f"{_deleted(dry_run)}: a copy that was cut off")
@@ -101,7 +101,7 @@ class _Repair:
     unreadable: list[Path] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.about = sidecar.read(self.clip.sidecar)
+        self.about = manifest.read(self.clip.manifest)
 
     def run(self) -> Repaired:
         clip = self.clip
@@ -121,13 +121,13 @@ class _Repair:
         for part in clip.parts:  # the first one first
             if part != whole:
                 self._drop(part)
-        video = files.move(whole, target)
+        video = names.move(whole, target)
         self._add_row(video, frames)
-        clip.sidecar.unlink(missing_ok=True)
+        clip.manifest.unlink(missing_ok=True)
         return Repaired(first, video, frames, "repaired")
 
     def _finish_row(self, first: Path) -> Repaired:
-        """Finish a clip without pictures: give its row to a video that was named and has none, and delete the rest."""
+        """Finish a clip without frames: give its row to a video that was named and has none, and delete the rest."""
         index = self._index
         named = set() if index is None else {index.folder / row["file"] for row in index.rows()}
         left = [video for video in self._videos() if video not in named] if index is not None else []
@@ -135,13 +135,13 @@ class _Repair:
         if not self.dry_run:
             if video is not None:
                 self._add_row(video, frames)
-            for path in (*self.clip.parts, self.clip.sidecar):
+            for path in (*self.clip.parts, self.clip.manifest):
                 self._drop(path)
         if video is not None:
             return Repaired(first, video, frames, "to be repaired" if self.dry_run else "repaired")
         if self.unreadable:
             return Repaired(first, None, 0, f"{'to be ' * self.dry_run}set aside: FFmpeg reads nothing of it")
-        return Repaired(first, None, 0, f"{_deleted(self.dry_run)}: it holds no whole picture")
+        return Repaired(first, None, 0, f"{_deleted(self.dry_run)}: it holds no whole frame")
 
     def _drop(self, path: Path) -> None:
         if path in self.unreadable:
@@ -163,7 +163,7 @@ class _Repair:
 
     def _videos(self) -> list[Path]:
         """Return the finished videos of this clip's name."""
-        found = (path for path in self.clip.stem.parent.iterdir() if path.suffix in folders.SUFFIXES)
+        found = (path for path in self.clip.stem.parent.iterdir() if path.suffix in scan.SUFFIXES)
         return sorted(path for path in found if self._step(path) is not None)
 
     def _target(self, suffix: str) -> Path:
@@ -187,13 +187,13 @@ class _Repair:
             return
         name, _, step = str(video.with_suffix("")).rpartition("_")
         fps = float(Fraction(self.about["fps"]))
-        row = {column: self.about.get(column) for column in ("height", "width", "codec", "lane", "episode")}
+        row = {column: self.about.get(column) for column in ("height", "width", "codec", "env_id", "episode")}
         row |= {"frames": frames, "fps": fps, "seconds": frames / fps, "ended": "unfinished"}
         file = str(video.relative_to(index.folder))
         index.add(tag=self._tag(index, Path(name)), step=step, file=file, **row)
 
     def _count(self, part: Path) -> int:
-        """Return how many pictures a file has, the last of which may be damaged."""
+        """Return how many frames a file has, the last of which may be damaged."""
         if not part.stat().st_size:
             return 0
         if FORMATS[part.suffix[1:]].encoded:
@@ -205,18 +205,18 @@ class _Repair:
                 self.unreadable.append(part)
                 return 0
         if part.suffix == ".pt" and (size := _tensor_bytes(part)):
-            return size // self._picture_bytes(part)
-        return max(0, part.stat().st_size - _head(part)) // self._picture_bytes(part)
+            return size // self._frame_bytes(part)
+        return max(0, part.stat().st_size - _head(part)) // self._frame_bytes(part)
 
-    def _picture_bytes(self, part: Path) -> int:
+    def _frame_bytes(self, part: Path) -> int:
         try:
             return 3 * int(self.about["height"]) * int(self.about["width"])
         except (KeyError, TypeError, ValueError):
-            problem = f"{part} does not say how large its pictures are, and {self.clip.sidecar} does not either"
+            problem = f"{part} does not say how large its frames are, and {self.clip.manifest} does not either"
             raise EncoderError(problem) from None
 
     def _whole(self, parts: list[tuple[Path, int]]) -> tuple[Path, int]:
-        """Return an ordinary file with all pictures of the parts, which stay, and how many."""
+        """Return an ordinary file with all frames of the parts, which stay, and how many."""
         first, frames = parts[0]
         suffix = first.suffix
         if not FORMATS[suffix[1:]].encoded:
@@ -246,14 +246,14 @@ class _Repair:
     def _new(self, suffix: str) -> Path:
         """Return the name of another part, which joins those before it."""
         numbers = [int(number) for path in self.clip.parts for number in re.findall(r"-(\d+)j?\.\w+$", path.name)]
-        name = f"{self.clip.stem.name}{files.MARK}{self.clip.token}-{max(numbers, default=0) + 1}j{suffix}"
+        name = f"{self.clip.stem.name}{names.MARK}{self.clip.token}-{max(numbers, default=0) + 1}j{suffix}"
         self.clip.parts.append(self.clip.stem.with_name(name))
         return self.clip.parts[-1]
 
     def _complete(self, part: Path, frames: int) -> None:
-        """Cut a tensor on disk after its last whole picture, and write what stands around it."""
+        """Cut a tensor on disk after its last whole frame, and write what stands around it."""
         with part.open("r+b") as file:
-            file.truncate(_head(part) + frames * self._picture_bytes(part))
+            file.truncate(_head(part) + frames * self._frame_bytes(part))
             if part.suffix == ".pt":
                 crc = 0
                 file.seek(HEAD_BYTES)
@@ -263,7 +263,7 @@ class _Repair:
 
 
 def _cut(part: Path, target: Path, frames: int, encoding: Encoding) -> None:
-    """Write the pictures of a part into an ordinary file, without the last one if that is damaged."""
+    """Write the frames of a part into an ordinary file, without the last one if that is damaged."""
     for count in (frames, frames - 1):
         target.unlink(missing_ok=True)
         cut(part, target, count, encoding.muxer_args)

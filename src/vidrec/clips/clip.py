@@ -3,7 +3,7 @@
 A clip is one of
 
     EncodedClip   into a file, by FFmpeg            mp4, webm, gif, mkv
-    MemmapClip    into a file of raw pictures       memmap
+    MemmapClip    into a file of raw frames       memmap
     PtClip        into a file for ``torch.load``    pt
     TensorClip    into a tensor in memory           loggers that know only tensors
 """
@@ -22,57 +22,57 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidrec import torch_file
-from vidrec.encoder import Encoder
-from vidrec.encoding import Encoding
-from vidrec.episodes import Episode
+from vidrec.clips.video import Video
+from vidrec.episode import Episode
 from vidrec.errors import EncoderError, FrameError
-from vidrec.ffmpeg import encode_again, find_ffmpeg, join
-from vidrec.files import MARK, make_folder, remove
-from vidrec.sidecar import SUFFIX, Sidecar
-from vidrec.video import Video
+from vidrec.ffmpeg.encoder import Encoder
+from vidrec.ffmpeg.encoding import Encoding
+from vidrec.ffmpeg.files import encode_again, find_ffmpeg, join
+from vidrec.files import torch_file
+from vidrec.files.manifest import SUFFIX, Manifest
+from vidrec.files.names import MARK, make_folder, remove
 
 
 class Clip(ABC):
-    """The video being recorded: pictures of one size, counted. Made by a logger, written and finished by a recorder.
+    """The video being recorded: frames of one size, counted. Made by a logger, written and finished by a recorder.
 
-    Nothing is opened before the first picture. After `finish` more pictures may come: the next `finish` gives them all.
+    Nothing is opened before the first frame. After `finish` more frames may come: the next `finish` gives them all.
 
     Attributes:
-        lane: which lane of a batched env it shows, if each has its own videos.
+        env: which env of a batched env it shows, if each has its own videos.
         episode: which episode it shows, if each has its own video; as far as it is known.
         beside: how many clips are recorded at the same time, this one included; encoders share the processors.
     """
 
-    lane: int | None = None
+    env_id: int | None = None
     episode: Episode | None = None
     beside = 1
 
-    def write(self, pictures: Tensor) -> None:
-        """Add `pictures`, uint8 ``[N, H, W, 3]``, contiguous, in main memory. Nothing of them is kept by reference.
+    def write(self, frames: Tensor) -> None:
+        """Add `frames`, uint8 ``[N, H, W, 3]``, contiguous, in main memory. Nothing of them is kept by reference.
 
         Raises:
-            FrameError: they have another size than the clip's first picture; the clip is as it was.
+            FrameError: they have another size than the clip's first frame; the clip is as it was.
             EncoderError: the clip cannot go on.
         """
-        size = (pictures.shape[1], pictures.shape[2])
+        size = (frames.shape[1], frames.shape[2])
         if size != (self.size or size):
             raise FrameError(
                 f"frame {self.frames} is {size} (height, width), but this clip began with {self.size}; "
-                "call dump() before the picture changes size"
+                "call dump() before the frame changes size"
             )
-        for picture in pictures:
-            self._add(picture)
+        for frame in frames:
+            self._add(frame)
 
     @property
     @abstractmethod
     def frames(self) -> int:
-        """How many pictures it has."""
+        """How many frames it has."""
 
     @property
     @abstractmethod
     def size(self) -> tuple[int, int] | None:
-        """(height, width) of its pictures, in pixels; None before the first."""
+        """(height, width) of its frames, in pixels; None before the first."""
 
     @property
     def waiting(self) -> bool:
@@ -87,7 +87,7 @@ class Clip(ABC):
         """
 
     @abstractmethod
-    def pictures(self) -> Iterator[Tensor]:
+    def iter_frames(self) -> Iterator[Tensor]:
         """Yield what was written so far, as it will be seen: uint8 ``[H, W, 3]`` each, of the size that went in."""
 
     @abstractmethod
@@ -101,7 +101,7 @@ class Clip(ABC):
         """Let go of what is open, and leave all files as they are. The clip is not used again."""
 
     @abstractmethod
-    def _add(self, picture: Tensor) -> None: ...
+    def _add(self, frame: Tensor) -> None: ...
 
 
 class TensorClip(Clip):
@@ -121,20 +121,20 @@ class TensorClip(Clip):
     def finish(self) -> Tensor:
         return torch.stack(self.obs).unsqueeze(0)
 
-    def pictures(self) -> Iterator[Tensor]:
-        return (picture.permute(1, 2, 0) for picture in self.obs)
+    def iter_frames(self) -> Iterator[Tensor]:
+        return (frame.permute(1, 2, 0) for frame in self.obs)
 
     def discard(self) -> None:
         self.obs.clear()
 
-    def _add(self, picture: Tensor) -> None:
-        self.obs.append(picture.permute(2, 0, 1).clone(memory_format=torch.contiguous_format))
+    def _add(self, frame: Tensor) -> None:
+        self.obs.append(frame.permute(2, 0, 1).clone(memory_format=torch.contiguous_format))
 
 
 class FileClip(Clip):
     """A clip that grows in a file beside its final place, under a name that says it is not finished.
 
-    A `Sidecar` stands beside it until it is published, for `vidrec.repair`.
+    A `Manifest` stands beside it until it is published, for `vidrec.tools.repair`.
 
     Args:
         stem: the folder and the beginning of the name; the rest, ``.part-<random>.<extension>``, is added.
@@ -147,7 +147,7 @@ class FileClip(Clip):
         self._stem, self._index = stem, index
         self._token = secrets.token_hex(4)
         self._size: tuple[int, int] | None = None
-        self._sidecar: Sidecar | None = None
+        self._manifest: Manifest | None = None
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -161,32 +161,32 @@ class FileClip(Clip):
     def finish(self) -> Video: ...
 
     def published(self) -> None:
-        if self._sidecar is not None:
-            self._sidecar.remove()
+        if self._manifest is not None:
+            self._manifest.remove()
         _open.discard(self)
 
     def leave(self) -> None:
-        if self._sidecar is not None:
-            self._sidecar.close()
+        if self._manifest is not None:
+            self._manifest.close()
         _open.discard(self)
 
-    def _open(self, size: tuple[int, int]) -> Sidecar:
+    def _open(self, size: tuple[int, int]) -> Manifest:
         """Return the file beside the clip; the first time it is made, and so is its folder."""
-        if self._sidecar is None:
+        if self._manifest is None:
             make_folder(self._stem.parent)
             height, width = self.encoding.file_size(size)
             about: dict[str, Any] = {"video_format": self.encoding.video_format, "codec": self.encoding.codec}
             about |= {"fps": str(self.encoding.fps), "height": height, "width": width}
-            about |= {"lane": self.lane, "episode": None if self.episode is None else self.episode.number}
+            about |= {"env_id": self.env_id, "episode": None if self.episode is None else self.episode.number}
             about["index"] = None if self._index is None else os.path.relpath(self._index, self._stem.parent)
             path = self._path().with_suffix(SUFFIX)
             try:
-                self._sidecar = Sidecar(path, about)
+                self._manifest = Manifest(path, about)
             except OSError as error:
                 raise EncoderError(f"{path}, the file beside a clip, could not be made: {error}") from error
             self._size = size
             _open.add(self)
-        return self._sidecar
+        return self._manifest
 
     def _path(self, part: str = "") -> Path:
         return self._stem.with_name(f"{self._stem.name}{MARK}{self._token}{part}.{self.encoding.format.extension}")
@@ -194,21 +194,21 @@ class FileClip(Clip):
     def _video(self, path: Path) -> Video:
         assert self._size is not None
         height, width = self.encoding.file_size(self._size)
-        return Video(path, self.frames, self.encoding.fps, height, width, self.encoding, self.lane, self.episode)
+        return Video(path, self.frames, self.encoding.fps, height, width, self.encoding, self.env_id, self.episode)
 
 
 class EncodedClip(FileClip):
     """A clip that FFmpeg encodes.
 
-    It is made of parts. One is enough, unless more pictures come after `finish`, or an exception cuts into the writing
+    It is made of parts. One is enough, unless more frames come after `finish`, or an exception cuts into the writing
     of one: FFmpeg cannot go on with a file, so these go into another, and `finish` joins them. Parts are numbered; what
-    joins those with lower numbers ends with ``j``, and is whole if the first of them is gone: see `vidrec.repair`.
+    joins those with lower numbers ends with ``j``, and is whole if the first of them is gone: see `tools.repair`.
     """
 
     def __init__(self, stem: Path, encoding: Encoding, index: Path | None = None) -> None:
         super().__init__(stem, encoding, index)
         self._encoder: Encoder | None = None
-        self._written = 0  # pictures that went to the open encoder
+        self._written = 0  # frames that went to the open encoder
         self._torn = False  # whether another may be in there, whole or not
         self._parts: list[Path] = []
         self._finished = 0  # frames in the parts
@@ -219,9 +219,9 @@ class EncodedClip(FileClip):
     def frames(self) -> int:
         return self._finished + self._written
 
-    def _add(self, picture: Tensor) -> None:
+    def _add(self, frame: Tensor) -> None:
         with self._naming_parts():
-            self._write(picture)
+            self._write(frame)
 
     @contextmanager
     def _naming_parts(self) -> Iterator[None]:
@@ -234,11 +234,11 @@ class EncodedClip(FileClip):
             parts = ", ".join(map(str, self._parts))
             raise EncoderError(f"{error}. {self._finished} frames before that are in {parts}") from error
 
-    def _write(self, picture: Tensor) -> None:
+    def _write(self, frame: Tensor) -> None:
         if self._torn:
             self._finish_part()
         if self._encoder is None:
-            size = (picture.shape[0], picture.shape[1])
+            size = (frame.shape[0], frame.shape[1])
             words = self._open(size).descriptor
             args = self.encoding.ffmpeg_args(size, self.beside)
             try:
@@ -248,7 +248,7 @@ class EncodedClip(FileClip):
                     self.discard()
                 raise
         self._torn = True
-        self._encoder.write(picture.numpy())
+        self._encoder.write(frame.numpy())
         self._written += 1
         self._torn = False
 
@@ -259,12 +259,12 @@ class EncodedClip(FileClip):
     def _finish_part(self) -> None:
         """Close the open encoder; what FFmpeg counts is what there is."""
         if self._encoder is not None:
-            self._torn = True  # until this is through: it takes no more pictures, also if it is interrupted
+            self._torn = True  # until this is through: it takes no more frames, also if it is interrupted
             path, written = self._encoder.path, self._written
             frames = self._encoder.finish() if written else 0
             if written:
                 self._parts.append(path)
-            else:  # nothing but a picture that was cut into
+            else:  # nothing but a frame that was cut into
                 self._encoder.kill()
                 path.unlink(missing_ok=True)
                 if not self._parts:
@@ -298,13 +298,13 @@ class EncodedClip(FileClip):
             raise EncoderError(f"{self._parts[0]}, with {self.frames} frames, is not there any more; who deleted it?")
         return self._video(self._parts[0])
 
-    def pictures(self) -> Iterator[Tensor]:
+    def iter_frames(self) -> Iterator[Tensor]:
         if self._size is None:
             return
         (height, width), factor, video = self._size, self.encoding.factor(self._size), self.finish()
         middle = factor // 2  # of the pixels that one was enlarged to
-        for picture in video.pictures():
-            yield picture[middle::factor, middle::factor][:height, :width]
+        for frame in video.iter_frames():
+            yield frame[middle::factor, middle::factor][:height, :width]
 
     def leave(self) -> None:
         if self._encoder is not None:
@@ -322,10 +322,10 @@ class EncodedClip(FileClip):
 
 
 class MemmapClip(FileClip):
-    """A clip of raw pictures, uint8 ``[T, 3, H, W]``: the bytes of the file that TorchRL writes at its dump."""
+    """A clip of raw frames, uint8 ``[T, 3, H, W]``: the bytes of the file that TorchRL writes at its dump."""
 
     HEAD_BYTES = 0
-    """How much stands in the file before the first picture."""
+    """How much stands in the file before the first frame."""
 
     def __init__(self, stem: Path, encoding: Encoding, index: Path | None = None) -> None:
         super().__init__(stem, encoding, index)
@@ -336,14 +336,14 @@ class MemmapClip(FileClip):
     def frames(self) -> int:
         return 0 if self._size is None else (self._end - self.HEAD_BYTES) // (3 * self._size[0] * self._size[1])
 
-    def _add(self, picture: Tensor) -> None:
-        planes = picture.permute(2, 0, 1).contiguous().numpy()
+    def _add(self, frame: Tensor) -> None:
+        planes = frame.permute(2, 0, 1).contiguous().numpy()
         path = self._path()
-        self._open((picture.shape[0], picture.shape[1]))
+        self._open((frame.shape[0], frame.shape[1]))
         try:
             if self._file is None:
                 self._file = path.open("r+b" if self._end > self.HEAD_BYTES else "x+b", buffering=0)
-                self._file.truncate(self._end)  # what stood around the pictures
+                self._file.truncate(self._end)  # what stood around the frames
             self._file.seek(self._end)
             rest = memoryview(planes.data).cast("B")
             while rest:
@@ -371,11 +371,11 @@ class MemmapClip(FileClip):
         return self._video(self._path())
 
     def _complete(self, file: BinaryIO) -> None:
-        """Write what stands around the pictures."""
+        """Write what stands around the frames."""
 
-    def pictures(self) -> Iterator[Tensor]:
+    def iter_frames(self) -> Iterator[Tensor]:
         if self._size is not None:
-            yield from self.finish().pictures()
+            yield from self.finish().iter_frames()
 
     def leave(self) -> None:
         self._close()
@@ -395,7 +395,7 @@ class MemmapClip(FileClip):
 class PtClip(MemmapClip):
     """The same in a file that ``torch.load`` reads as a uint8 tensor ``[1, T, 3, H, W]``.
 
-    What stands around the pictures is written by `finish`, and over it if more come.
+    What stands around the frames is written by `finish`, and over it if more come.
     """
 
     HEAD_BYTES = torch_file.HEAD_BYTES
@@ -420,7 +420,7 @@ CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
 
 
 def open_clip(stem: Path, encoding: Encoding, index: Path | None = None) -> FileClip:
-    """Return the kind of clip that writes `encoding`, see `FileClip`; it opens nothing before its first picture."""
+    """Return the kind of clip that writes `encoding`, see `FileClip`; it opens nothing before its first frame."""
     return CLIPS.get(encoding.video_format, EncodedClip)(stem, encoding, index)
 
 

@@ -12,7 +12,7 @@ from numbers import Integral
 from typing import Any
 
 from vidrec.errors import SettingError, shown
-from vidrec.ffmpeg import check_options, run
+from vidrec.ffmpeg.files import check_options, run
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
     # Each frame with a palette of its own. Without transdiff, which compares pixels by their place in the palette, and
     # so takes some that changed with it for unchanged ones.
     "gif": ("-global_palette", "0", "-gifflags", "+offsetting-transdiff"),
-    # the smallest and nearly the fastest of its predictions and levels, on drawn and on rendered pictures
+    # the smallest and nearly the fastest of its predictions and levels, on drawn and on rendered frames
     "apng": ("-pred", "none", "-compression_level", "6"),
     "libvpx-vp9": ("-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1", "-lag-in-frames", "0", "-b:v", "0"),
 }
@@ -70,7 +70,7 @@ GOP_SECONDS = 2
 """A key frame at least this often: what a player must decode to seek, what a killed machine can lose."""
 
 ENLARGE_TO = 256
-"""Pictures whose colours are stored at half the resolution are enlarged until the shorter side has this many pixels."""
+"""Frames whose colours are stored at half the resolution are enlarged until the shorter side has this many pixels."""
 
 FACTORS = (1, 2, 4)
 """By which factors: 3 would put every other edge into the middle of two pixels that share a colour."""
@@ -98,7 +98,7 @@ class Encoding:
         crf: constant rate factor, lower is better. None chooses 20 (mp4), 30 (webm), 0 (mkv, lossless).
         preset: the encoder's preset; None chooses "veryfast" for x264.
         pixel_format: FFmpeg's ``-pix_fmt``; None chooses yuv420p (mp4, webm), or yuv444p for another encoder in mkv.
-        scale: a whole factor, 1 to 16, by which pictures are enlarged, nearest neighbour. None enlarges pictures whose
+        scale: a whole factor, 1 to 16, by which frames are enlarged, nearest neighbour. None enlarges frames whose
             colours are stored at half the resolution (yuv420p), by 2, or by 4 if that does not bring the shorter side
             to 256 pixels, and no others.
         options: more of the encoder's own options, such as ``{"tune": "animation"}``.
@@ -186,13 +186,13 @@ class Encoding:
         return ["-flush_packets", "1", *self.format.muxer]
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the (height, width) in the file of pictures of this (height, width): enlarged, and even if need be."""
+        """Return the (height, width) in the file of frames of this (height, width): enlarged, and even if need be."""
         factor, even = self.factor(size), 2 if self._subsampled else 1
         height, width = (math.ceil(side * factor / even) * even for side in size)
         return height, width
 
     def ffmpeg_args(self, size: tuple[int, int], beside: int = 1) -> list[str]:
-        """Return what stands between FFmpeg's input and the name of its output, for pictures of (height, width).
+        """Return what stands between FFmpeg's input and the name of its output, for frames of (height, width).
 
         So many encoders run at the same time, and have one thread each if they are more than one.
         """
@@ -231,7 +231,7 @@ class Encoding:
         return any(mark in self._pixel_format for mark in ("420", "422", "411", "410", "nv12", "nv21", "p010"))
 
     def factor(self, size: tuple[int, int]) -> int:
-        """Return by how much pictures of this (height, width) are enlarged."""
+        """Return by how much frames of this (height, width) are enlarged."""
         if self.scale is not None:
             return self.scale
         if not self._subsampled:
@@ -266,7 +266,7 @@ SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
 
 @cache
 def _try_out(encoding: Encoding) -> None:
-    """Encode a few tiny pictures, so that FFmpeg's own refusal comes before the rollout."""
+    """Encode a few tiny frames, so that FFmpeg's own refusal comes before the rollout."""
     given = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
     options = [*given, *(name.partition(":")[0] for name in encoding.options)]
     check_options(encoding.codec, options, encoding.pixel_format)

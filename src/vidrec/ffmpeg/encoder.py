@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 
 from vidrec.errors import EncoderError
-from vidrec.ffmpeg import count_frames, find_ffmpeg
+from vidrec.ffmpeg.files import count_frames, find_ffmpeg
 
 READ_AHEAD_BYTES = 64 * 2**20
 """How much of one clip FFmpeg may hold before it has encoded it."""
 
 READ_AHEAD_FRAMES = 32
-"""And how many frames, so that small pictures do not pile up either: `finish` waits for these at the most."""
+"""And how many frames, so that small frames do not pile up either: `finish` waits for these at the most."""
 
 TIMEOUT_S = 30.0
 """How long FFmpeg may do nothing, neither compute nor write, before it counts as stuck."""
 
-MAX_WORDS_BYTES = 10_000
+MAX_STDERR_BYTES = 10_000
 """How much of what FFmpeg says is told."""
 
 PIPE_BYTES = 2**20
@@ -39,14 +39,14 @@ PIPE_BYTES = 2**20
 
 
 class Encoder:
-    """One FFmpeg process that encodes one file, as pictures are written to it.
+    """One FFmpeg process that encodes one file, as frames are written to it.
 
     Whoever makes it calls `finish`. In a forked child it is closed before anything else runs there, so that neither
     side waits for the other.
 
     Args:
         path: the file to write, in an existing folder; an existing file is an error.
-        size: (height, width) of the pictures, in pixels.
+        size: (height, width) of the frames, in pixels.
         fps: frames per second.
         output_args: FFmpeg's arguments between its input and the name of the file.
         words: the descriptor of a file, opened to append, for what FFmpeg says.
@@ -68,7 +68,7 @@ class Encoder:
     ) -> None:
         self.path, self.timeout_s = path, timeout_s
         self._failure: EncoderError | None = None
-        self._words, self._from = words, os.fstat(words).st_size
+        self._stderr, self._from = words, os.fstat(words).st_size
         height, width = size
         ahead = max(1, min(READ_AHEAD_FRAMES, READ_AHEAD_BYTES // (height * width * 3)))
         command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-n", "-loglevel", "error"]
@@ -108,17 +108,17 @@ class Encoder:
         self._room.register(self._pipe.fileno(), select.POLLOUT)
         _running.add(self)
 
-    def write(self, picture: np.ndarray[Any, Any]) -> None:
-        """Hand over one picture, uint8 ``[H, W, 3]``, contiguous; nothing of it is kept here.
+    def write(self, frame: np.ndarray[Any, Any]) -> None:
+        """Hand over one frame, uint8 ``[H, W, 3]``, contiguous; nothing of it is kept here.
 
         Returns when FFmpeg has it all. If an exception comes from elsewhere in between, such as Ctrl-C, it is not known
-        how much FFmpeg has: call `finish`, which drops an incomplete picture, and go on in another file.
+        how much FFmpeg has: call `finish`, which drops an incomplete frame, and go on in another file.
 
         Raises:
             EncoderError: FFmpeg died, or took nothing for `timeout_s`.
         """
         self._check()
-        rest = memoryview(picture.data).cast("B")
+        rest = memoryview(frame.data).cast("B")
         try:
             while rest:
                 try:
@@ -194,7 +194,7 @@ class Encoder:
 
     def _failed(self, how: str) -> EncoderError:
         self._pipe.close()
-        words = os.pread(self._words, MAX_WORDS_BYTES, self._from).decode(errors="replace").strip()
+        words = os.pread(self._stderr, MAX_STDERR_BYTES, self._from).decode(errors="replace").strip()
         self._close()
         kept = f"what it had written is in {self.path}" if os.path.exists(self.path) else f"it wrote no {self.path}"
         self._failure = EncoderError(f"FFmpeg {how}; {kept}. It said: {words or 'nothing'}")

@@ -78,8 +78,8 @@ def _run(args: Sequence[str]) -> "subprocess.CompletedProcess[str]":
         raise EncoderError(f"FFmpeg could not be started: {error}") from error
 
 
-def read_pictures(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
-    """Yield the first `frames` pictures of a video, uint8 ``[H, W, 3]`` each, read-only, by moviepy's reader.
+def read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
+    """Yield the first `frames` frames of a video, uint8 ``[H, W, 3]`` each, read-only, by moviepy's reader.
 
     Raises:
         EncoderError: FFmpeg cannot read the file, or it holds fewer.
@@ -94,10 +94,10 @@ def read_pictures(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
             if code:
                 raise EncoderError(f"FFmpeg cannot read {path}: {words}")
             path = copy
-        yield from _read_pictures(path, frames)
+        yield from _read_frames(path, frames)
 
 
-def _read_pictures(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
+def _read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
     from moviepy.video.io.ffmpeg_reader import FFMPEG_VideoReader
 
     # check_duration=False: a clip that was cut off by a crash does not know its length, and is read all the same

@@ -1,13 +1,13 @@
 """What one recorder has recorded since its last dump, and who finishes it.
 
-There is a track, with a clip, for each lane that has videos of its own, or one for all. A recorder's clips are its
+There is a track, with a clip, for each env that has videos of its own, or one for all. A recorder's clips are its
 own: a copy of the recorder (`clone`, `deepcopy`, pickle) begins with none, and records into others. They are finished
 by the first of
 
 - the end of the episode, where each has a video of its own;
 - `dump` of the recorder, or of the one that it is a copy of, directly or through other copies, in this process;
 - `close` of its environment, which dumps it;
-- what `vidrec.lifetime` sees: the end of the interpreter, SIGTERM, a recorder that nobody has any more.
+- what `vidrec.recording.lifetime` sees: the end of the interpreter, SIGTERM, a recorder that nobody has any more.
 """
 
 import itertools
@@ -22,33 +22,34 @@ from typing import Any
 
 from torch import Tensor
 
-from vidrec import lifetime
-from vidrec.clip import Clip, TensorClip
-from vidrec.episodes import Episode, Keep
+from vidrec.clips.clip import Clip, TensorClip
+from vidrec.clips.video import Video
+from vidrec.episode import Episode
 from vidrec.errors import EncoderError, VidrecWarning, raise_first
-from vidrec.failure import Failure, Failures, tell
-from vidrec.lifetime import worker
 from vidrec.loggers.base import TensorLogger, VideoLogger
 from vidrec.loggers.service import adapt
-from vidrec.video import Video
+from vidrec.recording import lifetime
+from vidrec.recording.failure import Failure, Failures, tell
+from vidrec.recording.lifetime import worker
+from vidrec.sources.episodes import Keep
 
 
 @dataclass(eq=False)
 class Track:
-    """What is recorded of one lane, or of all in one picture, since its last video.
+    """What is recorded of one env, or of all in one frame, since its last video.
 
     Attributes:
-        lane: which one of a batched env has its videos to itself; None if there is but one video.
-        clip: the video being recorded, None before its first picture.
+        env: which one of a batched env has its videos to itself; None if there is but one video.
+        clip: the video being recorded, None before its first frame.
         logger: that opened the clip.
-        count: pictures offered since the last video, kept or not.
-        beyond: pictures that came after `max_frames`.
+        count: frames offered since the last video, kept or not.
+        beyond: frames that came after `max_frames`.
         episode: returns the episode that runs, None where they do not matter.
-        failed: how many pictures came of a clip that has failed, with ``on_error="warn"``; the others are lost until
+        failed: how many frames came of a clip that has failed, with ``on_error="warn"``; the others are lost until
             the next video.
     """
 
-    lane: int | None = None
+    env_id: int | None = None
     clip: Clip | None = None
     logger: VideoLogger | None = None
     count: int = 0
@@ -62,7 +63,7 @@ class Track:
 
     @property
     def offered(self) -> int:
-        """How many pictures its clip has, or would have."""
+        """How many frames its clip has, or would have."""
         return max(self.frames, self.failed)
 
     @property
@@ -89,7 +90,7 @@ class Recording:
         failures: what went wrong and was not raised.
         iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
             process count together, so that their videos do not get the same name.
-        tracks: the clips, by lane. There is always the one of no lane, first.
+        tracks: the clips, by env. There is always the one of no env, first.
         pending: finished clips of episodes that could not be published, each with its name and step, for `dump`.
     """
 
@@ -136,7 +137,7 @@ class Recording:
         self._begin(state["iter"], state["ancestors"])
 
     def check(self) -> None:
-        """Raise now what the first picture would: an unknown setting, a tag that cannot be."""
+        """Raise now what the first frame would: an unknown setting, a tag that cannot be."""
         self._adapted.open_clip(self.tag, **self.settings)
 
     @property
@@ -157,7 +158,7 @@ class Recording:
 
     @property
     def count(self) -> int:
-        """Pictures offered since the last dump, kept or not; of the lane to which most were."""
+        """Frames offered since the last dump, kept or not; of the env to which most were."""
         return max(track.count for track in self.tracks.values())
 
     @count.setter
@@ -170,13 +171,13 @@ class Recording:
         """Whether there is something to publish."""
         return bool(self.pending) or any(track.waiting for track in self.tracks.values())
 
-    def guarded(self, pictures: int = 0, clip: int | None = None) -> "_Guard":
-        """With ``on_error="warn"``, report what is raised inside, and that it costs so many pictures of a clip."""
-        return _Guard(self, pictures, clip)
+    def guarded(self, frames: int = 0, clip: int | None = None) -> "_Guard":
+        """With ``on_error="warn"``, report what is raised inside, and that it costs so many frames of a clip."""
+        return _Guard(self, frames, clip)
 
-    def track(self, lane: int | None) -> Track:
-        """Return the track of a lane."""
-        return self.tracks.setdefault(lane, Track(lane))
+    def track(self, env_id: int | None) -> Track:
+        """Return the track of a env."""
+        return self.tracks.setdefault(env_id, Track(env_id))
 
     @property
     def shown(self) -> Track:
@@ -184,46 +185,46 @@ class Recording:
         return next((track for track in self.tracks.values() if track.frames), self.tracks[None])
 
     def clip(self, track: Track) -> Clip:
-        """Return the clip that its next picture goes to; an empty one is made anew, for the logger and tag of now."""
+        """Return the clip that its next frame goes to; an empty one is made anew, for the logger and tag of now."""
         with self.lock:
             keeps = isinstance(track.clip, TensorClip) and isinstance(self._adapted, TensorLogger)
             if track.clip is None or (track.clip.size is None and not track.clip.waiting and not keeps):
                 episode = None if track.episode is None else track.episode()
                 name = self._name(track, None, episode)
                 track.clip, track.logger = self._adapted.open_clip(name, **self.settings), self._adapted
-                track.clip.lane, track.clip.episode = track.lane, episode
+                track.clip.env_id, track.clip.episode = track.env_id, episode
                 track.clip.beside = max(1, len(self.tracks) - 1)
                 lifetime.opened()
             return track.clip
 
-    def admit(self, track: Track, pictures: int = 1) -> int:
-        """Return for how many of so many pictures `max_frames` has room, and count the others."""
+    def admit(self, track: Track, frames: int = 1) -> int:
+        """Return for how many of so many frames `max_frames` has room, and count the others."""
         with self.lock:
-            room = pictures if self.max_frames is None else max(0, self.max_frames - track.frames)
-            track.beyond += max(0, pictures - room)
-            return min(room, pictures)
+            room = frames if self.max_frames is None else max(0, self.max_frames - track.frames)
+            track.beyond += max(0, frames - room)
+            return min(room, frames)
 
-    def add(self, track: Track, pictures: Tensor) -> None:
-        """Write uint8 pictures ``[N, H, W, 3]`` in main memory to the clip of a track."""
+    def add(self, track: Track, frames: Tensor) -> None:
+        """Write uint8 frames ``[N, H, W, 3]`` in main memory to the clip of a track."""
         if track.clip is None:
             lifetime.finish_adopted()
-        with self.lock, self.guarded(len(pictures), track.lane):
+        with self.lock, self.guarded(len(frames), track.env_id):
             if track.failed:
-                track.failed += len(pictures)
-                self.failures.lose(len(pictures))
+                track.failed += len(frames)
+                self.failures.lose(len(frames))
                 return
             before = track.frames
             try:
-                self.clip(track).write(pictures)
+                self.clip(track).write(frames)
             except EncoderError:
                 self._forget(track)  # the message names what is left of it
-                track.failed = 0 if self.on_error == "raise" else before + len(pictures)
+                track.failed = 0 if self.on_error == "raise" else before + len(frames)
                 raise
 
-    def pictures(self) -> list[Tensor]:
+    def iter_frames(self) -> list[Tensor]:
         """Read back what is shown, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
         with self.lock:
-            return list(self.clip(self.shown).pictures())
+            return list(self.clip(self.shown).iter_frames())
 
     def dump(
         self, suffix: str | None = None, step: int | None = None, *, alone: bool = False
@@ -259,7 +260,7 @@ class Recording:
                 self.iter += taken
             if beyond and (taken or not had):
                 warnings.warn(
-                    f"{beyond} pictures of {recording.tag!r} came after max_frames={recording.max_frames} and are not "
+                    f"{beyond} frames of {recording.tag!r} came after max_frames={recording.max_frames} and are not "
                     "in the video",
                     VidrecWarning,
                     stacklevel=2,
@@ -281,8 +282,8 @@ class Recording:
 
     def finish(self, track: Track, episode: Episode | None = None, step: int | None = None) -> None:
         """Publish the video of a track whose episode has ended, if it is to be kept."""
-        with self.lock, self.guarded(0, track.lane):
-            self.failures.end(track.lane)
+        with self.lock, self.guarded(0, track.env_id):
+            self.failures.end(track.env_id)
             if not track.frames:
                 if track.waiting:  # for a logger of several that has not taken its last video
                     track.count = track.beyond = 0
@@ -301,7 +302,7 @@ class Recording:
                 self._publish(track, name, at, episode)
             finally:
                 if track.frames:  # it failed: the next episode is another video
-                    self.pending.append((Track(track.lane, track.clip, track.logger), name, at, episode))
+                    self.pending.append((Track(track.env_id, track.clip, track.logger), name, at, episode))
                     track.forget()
 
     def discard(self, track: Track) -> None:
@@ -323,7 +324,7 @@ class Recording:
         return [self, *sorted(copies, key=lambda copy: copy._born)]
 
     def _name(self, track: Track, suffix: str | None = None, episode: Episode | None = None) -> str:
-        parts = [self.tag, worker(), None if track.lane is None else f"env{track.lane}", suffix]
+        parts = [self.tag, worker(), None if track.env_id is None else f"env{track.env_id}", suffix]
         parts += [] if episode is None or episode.of_grid else [f"ep{episode.number}"]
         return "_".join(str(part) for part in parts if part is not None)
 
@@ -336,7 +337,7 @@ class Recording:
         assert track.logger is not None
         # the recorder may have another logger by now, which can do as well if it is of the same kind
         logger = self._adapted if type(self._adapted) is type(track.logger) else track.logger
-        track.clip.lane, track.clip.episode = track.lane, episode
+        track.clip.env_id, track.clip.episode = track.env_id, episode
         try:
             video = track.clip.finish()
         except EncoderError:
@@ -378,12 +379,12 @@ class Recording:
 
 
 class _Guard:
-    """See `Recording.guarded`; entered for every picture."""
+    """See `Recording.guarded`; entered for every frame."""
 
-    __slots__ = ("_clip", "_pictures", "_recording")
+    __slots__ = ("_clip", "_frames", "_recording")
 
-    def __init__(self, recording: Recording, pictures: int, clip: int | None) -> None:
-        self._recording, self._pictures, self._clip = recording, pictures, clip
+    def __init__(self, recording: Recording, frames: int, clip: int | None) -> None:
+        self._recording, self._frames, self._clip = recording, frames, clip
 
     def __enter__(self) -> None:
         pass
@@ -392,7 +393,7 @@ class _Guard:
         if self._recording.on_error == "raise" or not isinstance(error, Exception) or isinstance(error, VidrecWarning):
             return False
         with self._recording.lock:
-            self._recording.failures.add(error, self._clip, self._pictures)
+            self._recording.failures.add(error, self._clip, self._frames)
         return True
 
 

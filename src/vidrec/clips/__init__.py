@@ -1,0 +1,1 @@
+"""One video: growing (a clip) and finished (`Video`). No RL library."""

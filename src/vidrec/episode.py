@@ -1,0 +1,33 @@
+"""Episode, what is known of one: a value that everyone may use."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Episode:
+    """An episode of a env, when it has ended or its video is finished.
+
+    Attributes:
+        env: which one of a batched env, counted through its batch; None for a single env, or a grid of envs.
+        number: counts the episodes of the env from 0, recorded or not.
+        length: how many steps it took.
+        return_: the sum of its rewards, over the steps and all that a env's reward holds; of a grid, the mean of its
+            envs.
+        terminated: whether it ended by itself.
+        truncated: whether it was cut off, such as by a bound on its steps, and did not also end by itself.
+        of_grid: whether it is that of all envs in one frame, or of a single env with ``make_grid=True``, which is
+            the default; the name of its video has no number then, as in TorchRL.
+    """
+
+    env_id: int | None
+    number: int
+    length: int
+    return_: float
+    terminated: bool
+    truncated: bool
+    of_grid: bool = False
+
+    @property
+    def ended(self) -> str:
+        """``"terminated"``, ``"truncated"``, or ``"unfinished"``: its video was finished before it ended."""
+        return "terminated" if self.terminated else "truncated" if self.truncated else "unfinished"

@@ -1,0 +1,1 @@
+"""Encodings, the FFmpeg process behind a clip, and FFmpeg for whole files. No torch."""

@@ -1,0 +1,1 @@
+"""Who owns clips and finishes them: streams, failures, the end of the process, forks."""

@@ -1,0 +1,1 @@
+"""After the fact: scan a folder, verify and repair it. No torch."""
