@@ -2,9 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test check cover soak fuzz build bench panel clean
+.PHONY: install demo test test-all check cover soak fuzz build bench panel clean
 
 FUZZ_SECONDS ?= 600
+
+PYTEST := $(BIN)/python -m pytest
+# a third worker for two cores: many tests wait
+PARALLEL := -n 3 --dist worksteal
 
 # torch first, and in the version of constraints.txt, so that nothing draws in another build of it
 .venv/.torch:
@@ -34,8 +38,11 @@ install: .venv/.dev  ## everything that developing needs
 demo: .venv/.examples  ## record a game of Atari
 	$(BIN)/python examples/atari.py
 
-test: .venv/.dev  ## the tests; VIDREC_REQUIRE_ALL=1 lets none skip
-	$(BIN)/python -m pytest
+test: .venv/.dev  ## the tests but the long ones; VIDREC_REQUIRE_ALL=1 lets none skip
+	$(PYTEST) $(PARALLEL) -m "not long"
+
+test-all: .venv/.dev  ## all tests, with full products, 100 kills and 10,000 clips
+	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL)
 
 check: .venv/.dev  ## lint, format and types
 	$(BIN)/ruff check
@@ -43,10 +50,10 @@ check: .venv/.dev  ## lint, format and types
 	$(BIN)/mypy
 
 cover: .venv/.dev  ## which lines and branches the tests run; fails below 95 %
-	$(BIN)/python -m pytest -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(PYTEST) $(PARALLEL) -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 soak: .venv/.dev  ## the tests of what may go wrong, with 100 kills and 10,000 clips
-	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(BIN)/python -m pytest tests/test_faults.py
+	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL) tests/test_faults.py
 
 fuzz: .venv/.fuzz  ## random bytes as calls of the recorder, led by the lines that they reach
 	$(BIN)/python tests/fuzz/fuzz_recorder.py -max_total_time=$(FUZZ_SECONDS) -max_len=400 dist/corpus tests/fuzz/seeds
@@ -64,7 +71,7 @@ bench: .venv/.bench  ## side by side with TorchRL's recorder; needs the system's
 	$(BIN)/python benchmarks/bench.py
 
 panel: .venv/.dev  ## take the picture of TensorBoard in the README again; needs Chromium and its driver
-	VIDREC_SAVE_PANEL=$(CURDIR)/docs/tensorboard.png $(BIN)/python -m pytest -q tests/test_browser.py -k mspacman
+	VIDREC_SAVE_PANEL=$(CURDIR)/docs/tensorboard.png $(PYTEST) -q tests/test_browser.py -k mspacman
 
 clean:
 	rm -rf .venv dist

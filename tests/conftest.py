@@ -1,6 +1,7 @@
 """What the tests share: their own working directory, and the rule for what may be missing."""
 
 import importlib.util
+import multiprocessing.util
 import os
 import tempfile
 from pathlib import Path
@@ -15,6 +16,9 @@ from vidrec.recording import lifetime
 # at home a test that lacks something skips and says what; with VIDREC_REQUIRE_ALL=1, as in CI, it fails
 REQUIRE_ALL = bool(os.environ.get("VIDREC_REQUIRE_ALL"))
 
+
+# the sockets of multiprocessing need a short name: their folder is made here, not in the folder of a test
+multiprocessing.util.get_temp_dir()
 
 ENCODED = ["mp4", "webm", "mkv", "gif", "apng"]
 

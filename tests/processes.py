@@ -32,8 +32,8 @@ def without(*packages: str) -> str:
 
 
 @contextmanager
-def started(script, *args, env=(), **kwargs):
-    """Start a script that can import what is in this folder; it outlives neither the block nor `SECONDS`."""
+def started(script, *args, seconds=SECONDS, env=(), **kwargs):
+    """Start a script that can import what is in this folder; it outlives neither the block nor `seconds`."""
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, args)],
@@ -44,7 +44,7 @@ def started(script, *args, env=(), **kwargs):
         bufsize=0,
         **kwargs,
     )
-    late = threading.Timer(SECONDS, child.kill)
+    late = threading.Timer(seconds, child.kill)
     late.start()
     try:
         yield child

@@ -350,7 +350,8 @@ def test_samples_that_are_drawn_ahead_are_recorded_once_each():
     numbers = numbers_in(t.dump().path)
     samples = [numbers[at : at + 10] for at in range(0, len(numbers), 10)]
     assert sorted(samples) == sorted(drawn) == [list(range(at, at + 10)) for at in range(0, 430, 10)]
-    assert sorted(samples)[:40] == sorted(given)
+    # three threads draw: which three of the samples are left is not said
+    assert all(given.count(sample) == 1 and sample in drawn for sample in given)
 
 
 def test_trajectories_that_are_drawn_ahead_have_a_video_each():

@@ -245,7 +245,7 @@ def fails_at(bad, when=lambda number: True):
 
 
 def envs_of(lengths, on_error="warn", logger=None, **settings):
-    recorder = VideoRecorder(logger or CSVLogger("run"), "env_ids", skip=1, on_error=on_error, **settings)
+    recorder = VideoRecorder(logger or CSVLogger("run"), "envs", skip=1, on_error=on_error, **settings)
     return recorder, TransformedEnv(EpisodesEnv(lengths), recorder)
 
 

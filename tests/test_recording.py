@@ -245,10 +245,10 @@ MEMORY = """
     frame = torch.zeros(240, 320, 3, dtype=torch.uint8)
     recorder._apply_transform(frame)
     recorder.dump()  # what is imported for that, is
-    for frame in range(5000):
-        frame[:, frame % 320] += 1
+    for number in range(5000):
+        frame[:, number % 320] += 1
         recorder._apply_transform(frame)
-        if frame == 500:
+        if number == 500:
             before = begin_anew()
     recorded = peak()
     recorder.dump()

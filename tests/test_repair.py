@@ -22,9 +22,11 @@ from processes import children, encoders, started, wait_for_encoders, within
 from test_clip import boxes
 from test_faults import FOREVER, VICTIM, dots
 
-from vidrec import CSVLogger, TeeLogger, VideoRecorder, ffmpeg, files
+from vidrec import CSVLogger, TeeLogger, VideoRecorder
 from vidrec.clips.clip import open_clip
+from vidrec.ffmpeg import files as ffmpeg_files
 from vidrec.ffmpeg.encoding import Encoding
+from vidrec.files import names
 from vidrec.files.index import VideoIndex
 from vidrec.tools import scan
 from vidrec.tools.repair import UNREADABLE, repair
@@ -166,10 +168,10 @@ OF_ENVS = """
     import os, signal
     from torchrl.envs import TransformedEnv
     from vidrec import CSVLogger, VideoRecorder
-    from worlds import LanesEnv
+    from worlds import EpisodesEnv
 
     recorder = VideoRecorder(CSVLogger("run"), "game", make_grid=False, dump_on_done=True)
-    TransformedEnv(LanesEnv([[4], [7]]), recorder).rollout(10, break_when_any_done=False)
+    TransformedEnv(EpisodesEnv([[4], [7]]), recorder).rollout(10, break_when_any_done=False)
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -320,7 +322,7 @@ def test_a_file_that_is_no_video_at_all_stays_and_is_named():
 def test_an_ffmpeg_that_does_not_work_costs_nothing(program, monkeypatch):
     leave()
     before = tree()
-    monkeypatch.setattr(ffmpeg, "find_ffmpeg", lambda: program)
+    monkeypatch.setattr(ffmpeg_files, "find_ffmpeg", lambda: program)
     [one] = repair(RUN.absolute())
     assert tree() == before
     assert one.failed
@@ -385,7 +387,7 @@ def moments(monkeypatch, tmp_path):
         monkeypatch.setattr(owner, name, watched)
 
     here = str(RUN.absolute())
-    watch(ffmpeg, "_run", lambda args: args[-1].startswith(f"file:{here}"))
+    watch(ffmpeg_files, "_run", lambda args: args[-1].startswith(f"file:{here}"))
     watch(os, "link", lambda *paths: True)
     watch(os, "unlink", lambda path, **_: str(path).startswith(here))
     watch(VideoIndex, "add", lambda *_: True)
@@ -621,7 +623,7 @@ def test_a_folder_into_which_a_training_publishes_is_neither_wrong_nor_an_except
 def test_two_repairs_at_once_lose_and_double_nothing(tmp_path):
     for number in range(6):
         leave(tag=f"game{number}", numbers=range(number, number + 20))
-    script = "from vidrec.repair import repair; from pathlib import Path; list(repair(Path(sys.argv[1])))"
+    script = "from vidrec.tools.repair import repair; from pathlib import Path; list(repair(Path(sys.argv[1])))"
     with (
         started("import sys; " + script, RUN.absolute()) as one,
         started("import sys; " + script, RUN.absolute()) as two,
@@ -635,7 +637,7 @@ def test_two_repairs_at_once_lose_and_double_nothing(tmp_path):
 
 def test_a_repair_waits_for_no_other_and_leaves_its_clip_alone():
     path = leave()
-    with files.exclusively(path.with_suffix(".log")) as ours:
+    with names.exclusively(path.with_suffix(".log")) as ours:
         assert ours
         assert [one.outcome for one in repair(RUN.absolute())] == ["being recorded"]
     assert [one.outcome for one in repair(RUN.absolute())] == ["repaired"]
@@ -707,7 +709,7 @@ def test_a_sidecar_that_somebody_has_written_is_no_exception_and_costs_nothing(v
 
 def test_a_copy_of_the_index_and_shares_are_deleted_and_nothing_else_is():
     path = leave()
-    share = files.share(path)
+    share = names.share(path)
     index = VideoIndex(RUN.absolute())
     index.add(tag="x", step=0, file="videos/x.mp4")
     copies = [RUN / "videos.csv.part-0123abcd", RUN / "videos/game_7.mp4.part-89abcdef"]

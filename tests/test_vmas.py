@@ -209,7 +209,7 @@ def test_a_frame_for_each_agent_is_in_the_grid_and_refused_where_each_env_has_it
     env.rollout(3)
     env.close()
     (path,) = found().values()
-    assert cells_in(path, 2 * N_ENVS, N_ENVS) == [list(range(2 * N_ENVS))] * 4
+    assert cells_in(path, 2 * N_ENVS) == [list(range(2 * N_ENVS))] * 4
     env = TransformedEnv(vmas(), Compose(Frames(key, of), recorder(in_keys=[key], make_grid=False)))
     with pytest.raises(FrameError, match="holds 6 frames; expected one for each of 3 envs"):
         env.reset()

@@ -101,7 +101,15 @@ def exclusively(path: Path) -> Iterator[bool]:
             return
         except OSError:  # a file system without locks
             pass
-        yield path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
+        yield _is_at(path, file.fileno())
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether an open file is still the one at this path."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def in_use(path: Path) -> bool:
