@@ -1,4 +1,4 @@
-"""Record a game of Atari, whose frames come with the environment; needs `pip install "vidrec[examples]"`."""
+"""Record a game of Atari; needs `pip install "vidrec[examples]"`."""
 
 from torchrl.envs import GymEnv, TransformedEnv
 

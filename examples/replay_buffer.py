@@ -1,4 +1,4 @@
-"""Look at what a replay buffer samples, a video for each trajectory; needs `pip install "vidrec[examples]"`."""
+"""Record what a replay buffer samples, a video for each trajectory; needs `pip install "vidrec[examples]"`."""
 
 from torchrl.data import LazyTensorStorage, SliceSampler, TensorDictReplayBuffer
 from torchrl.envs import GymEnv

@@ -4,12 +4,12 @@ from torchrl.envs import GymEnv, TransformedEnv
 
 from vidrec import VideoRecorder, WandbLogger
 
-logger = WandbLogger("mspacman", offline=True, project="atari")  # offline=False sends it
+logger = WandbLogger("mspacman", offline=True, project="atari")  # offline=False uploads it
 recorder = VideoRecorder(logger, "eval/game", fps=30)
 env = TransformedEnv(GymEnv("ALE/MsPacman-v5", from_pixels=True, frame_skip=4), recorder)
 env.set_seed(0)
 
-for step in (1_000, 2_000, 3_000):  # of a training, that plays a game every now and then
+for step in (1_000, 2_000, 3_000):  # steps of a training that plays a game now and then
     rollout = env.rollout(200)
     logger.log_scalar("eval/return", rollout["next", "reward"].sum().item(), step=step)
     video = recorder.dump(step=step)

@@ -1,4 +1,4 @@
-"""Record inside of each worker of a ParallelEnv; needs `pip install "vidrec[examples]"`."""
+"""Record inside each worker of a ParallelEnv; needs `pip install "vidrec[examples]"`."""
 
 from torchrl.envs import EnvCreator, GymEnv, ParallelEnv, TransformedEnv
 
@@ -15,4 +15,4 @@ def make_env():
 if __name__ == "__main__":
     env = ParallelEnv(2, EnvCreator(make_env))
     env.rollout(100, break_when_any_done=False)
-    env.close()  # finishes what is open in the workers: videos/workers/videos/cartpole_worker<n>_<step>.mp4
+    env.close()  # finishes the videos of the workers: videos/workers/videos/cartpole_worker<n>_<step>.mp4
