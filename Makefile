@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all check cover soak fuzz build bench panel clean
+.PHONY: install demo test test-all check cover soak fuzz build docs bench panel clean
 
 FUZZ_SECONDS ?= 600
 
@@ -31,6 +31,10 @@ PARALLEL := -n 3 --dist worksteal
 .venv/.fuzz: .venv/.dev
 	$(INSTALL) --editable ".[fuzz]"
 	@mkdir -p dist/corpus
+	@touch $@
+
+.venv/.docs: .venv/.torch pyproject.toml constraints.txt
+	$(INSTALL) --editable ".[docs]"
 	@touch $@
 
 install: .venv/.dev  ## everything that developing needs
@@ -67,10 +71,13 @@ build: .venv/.dev  ## the wheel, installed alone and tried out
 	cd dist && venv/bin/python -W error -c "import torch; from vidrec import CSVLogger; \
 	print(CSVLogger('smoke').log_video('video', torch.rand(1, 9, 3, 64, 64)))"
 
+docs: .venv/.docs  ## the pages and the API as a site, in dist/site; fails at a warning
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: .venv/.bench  ## side by side with TorchRL's recorder; needs the system's ffmpeg libraries
 	$(BIN)/python benchmarks/bench.py
 
-panel: .venv/.dev  ## take the picture of TensorBoard in the README again; needs Chromium and its driver
+panel: .venv/.dev  ## take the screenshot of TensorBoard in docs/loggers.md again; needs Chromium and its driver
 	VIDREC_SAVE_PANEL=$(CURDIR)/docs/tensorboard.png $(PYTEST) -q tests/test_browser.py -k mspacman
 
 clean:

@@ -83,7 +83,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
         layout: names the axes of a frame where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
             the rule in `vidrec.frames.frames`.
-        envs: which envs of a batched env to record, their numbers or a slice; None is all.
+        env_ids: which envs of a batched env to record, their numbers or a slice; None is all.
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
         keep: of an `Episode` that has ended, whether its video is kept; implies `dump_on_done`. See `keep_best`.
