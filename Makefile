@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all check cover soak fuzz build docs bench panel clean
+.PHONY: install demo test test-all check cover soak fuzz build docs bench bench-step panel clean
 
 FUZZ_SECONDS ?= 600
 
@@ -76,6 +76,9 @@ docs: .venv/.docs  ## the pages and the API as a site, in dist/site; fails at a 
 
 bench: .venv/.bench  ## side by side with TorchRL's recorder; needs the system's ffmpeg libraries
 	$(BIN)/python benchmarks/bench.py
+
+bench-step: .venv/.dev  ## what a step costs the training process, beside TorchRL's recorder
+	$(BIN)/python -W ignore benchmarks/bench_step.py
 
 panel: .venv/.dev  ## take the screenshot of TensorBoard in docs/loggers.md again; needs Chromium and its driver
 	VIDREC_SAVE_PANEL=$(CURDIR)/docs/tensorboard.png $(PYTEST) -q tests/test_browser.py -k mspacman

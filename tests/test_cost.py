@@ -1,0 +1,145 @@
+"""What a step pays for its recorder, counted rather than timed: the same on any machine, however busy it is.
+
+`benchmarks/bench_step.py` times it.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torchrl.record
+from torchrl.envs.transforms import Transform
+from walk import Call, prepared, walk
+
+from vidrec import CSVLogger, VideoRecorder
+
+ROOMS = ["cli.py", "testing.py", "recorder.py", "sources", "recording", "loggers", "clips", "frames", "ffmpeg", "files"]
+"""From the top down; below are values that all may use."""
+
+CALLS_SKIPPED = 142
+CALLS_RECORDED = 64
+FILES_RECORDED = 8
+CLIMBS_RECORDED = 3
+INSTRUCTIONS_SKIPPED = 5.0  # times those of TorchRL's recorder
+INSTRUCTIONS_RECORDED = 4.6
+
+
+def never(number: int) -> bool:
+    return False
+
+
+UNWANTED = {
+    "skipped": {"skip": 10**9},
+    "not triggered": {"skip": 1, "step_trigger": never, "max_frames": 9},
+    "unwanted episode": {"skip": 1, "episode_trigger": never},
+}
+ENVS = {"single": ((), {}), "grid": ((64,), {}), "videos": ((64,), {"make_grid": False})}
+FRAMES = {
+    "HWC": torch.zeros(4, 84, 84, 3, dtype=torch.uint8),
+    "CHW": torch.zeros(4, 3, 84, 84, dtype=torch.uint8),
+    "float CHW": torch.zeros(4, 3, 84, 84),
+    "grey": torch.zeros(4, 84, 84, 1, dtype=torch.uint8),
+}
+
+
+def frames_of(batch: tuple[int, ...]) -> torch.Tensor:
+    return torch.zeros(4, *batch, 84, 84, 3, dtype=torch.uint8)
+
+
+def ours(**arguments: Any) -> VideoRecorder:
+    folder = tempfile.mkdtemp(dir=".")
+    return VideoRecorder(CSVLogger("ours", folder), "video", **{"preset": "ultrafast", "scale": 1, **arguments})
+
+
+def theirs(**arguments: Any) -> torchrl.record.VideoRecorder:
+    return torchrl.record.VideoRecorder(torchrl.record.CSVLogger("theirs", "."), "video", **arguments)
+
+
+def way(frames: torch.Tensor, batch: tuple[int, ...] = (), warm_up: int = 5, **arguments: Any) -> list[Call]:
+    env, tensordict = prepared(frames, ours(**arguments), batch)
+    calls = walk(env, tensordict, warm_up)
+    env.close()
+    return calls
+
+
+def instructions(transform: Transform, frames: torch.Tensor, batch: tuple[int, ...]) -> int:
+    """Return how many instructions of Python one step takes in all, those of other libraries included."""
+    env, tensordict = prepared(frames, transform, batch)
+    for _ in range(5):
+        env.step(tensordict.copy())
+    count = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Callable[..., Any]:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    argument, before = tensordict.copy(), sys.gettrace()
+    sys.settrace(trace)
+    try:
+        env.step(argument)
+    finally:
+        sys.settrace(before)
+    env.close()
+    return count
+
+
+def times_theirs(frames: torch.Tensor, batch: tuple[int, ...], arguments: dict[str, Any], skip: int) -> float:
+    """Return the instructions that our recorder adds to a step, as a multiple of those that TorchRL's adds."""
+    shared = {name: value for name, value in arguments.items() if name == "make_grid"}
+    empty = instructions(Transform(), frames, batch)
+    torchrls = instructions(theirs(skip=skip, **shared), frames, batch) - empty
+    return (instructions(ours(**arguments), frames, batch) - empty) / torchrls
+
+
+def room(file: str) -> int:
+    name = file.partition("/")[0]
+    return ROOMS.index(name) if name in ROOMS else len(ROOMS)
+
+
+@pytest.mark.parametrize("envs", ENVS)
+@pytest.mark.parametrize("unwanted", UNWANTED)
+def test_a_frame_that_nobody_wants_costs_a_few_calls_at_the_top(unwanted, envs):
+    batch, more = ENVS[envs]
+    calls = way(frames_of(batch), batch, **UNWANTED[unwanted], **more)
+    assert len(calls) <= CALLS_SKIPPED, "\n".join(map(str, calls))
+    assert {call.file.partition("/")[0] for call in calls} <= {"recorder.py", "sources", "recording"}
+
+
+@pytest.mark.parametrize("envs", ENVS)
+@pytest.mark.parametrize("unwanted", UNWANTED)
+def test_a_frame_that_nobody_wants_costs_the_instructions_of_a_frame_that_torchrl_skips(unwanted, envs):
+    batch, more = ENVS[envs]
+    arguments = {**UNWANTED[unwanted], **more}
+    assert times_theirs(frames_of(batch), batch, arguments, skip=10**9) <= INSTRUCTIONS_SKIPPED
+
+
+@pytest.mark.parametrize("frames", FRAMES)
+def test_a_recorded_frame_goes_down_through_a_few_files_and_calls(frames):
+    calls = way(FRAMES[frames], skip=1)
+    shown = "\n".join(map(str, calls))
+    assert len(calls) <= CALLS_RECORDED, shown
+    assert len({call.file for call in calls}) <= FILES_RECORDED, shown
+    climbs = [call for call in calls if call.caller is not None and room(call.file) < room(call.caller)]
+    assert len(climbs) <= CLIMBS_RECORDED, f"{shown}\n\nup again: {climbs}"
+    assert calls[0].file == "recorder.py"
+    assert any(call.file.startswith("ffmpeg/") for call in calls)
+
+
+def test_a_recorded_frame_costs_so_many_instructions():
+    assert times_theirs(FRAMES["HWC"], (), {"skip": 1}, skip=1) <= INSTRUCTIONS_RECORDED
+
+
+def test_a_grid_costs_as_many_calls_for_many_envs_as_for_few():
+    few, many = (way(frames_of((count,)), (count,), skip=1) for count in (4, 64))
+    assert [call.function for call in many] == [call.function for call in few]
+
+
+@pytest.mark.parametrize("skip", [1, 10**9])
+def test_the_calls_of_a_step_do_not_grow_with_the_steps_before(skip):
+    early, late = (way(frames_of(()), warm_up=steps, skip=skip) for steps in (5, 300))
+    assert [call.function for call in late] == [call.function for call in early]
