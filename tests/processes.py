@@ -1,7 +1,14 @@
 """Other processes: for what happens at the end of one, for one that lacks a package, for those that must not hang."""
 
+import atexit
+import functools
+import inspect
+import json
 import os
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import textwrap
@@ -31,18 +38,87 @@ def without(*packages: str) -> str:
     return f"import sys; sys.modules.update(dict.fromkeys({packages}))\n"
 
 
-@contextmanager
-def started(script, *args, seconds=SECONDS, env=(), **kwargs):
-    """Start a script that can import what is in this folder; it outlives neither the block nor `seconds`."""
+def _paths():
+    """Return an environment in which scripts can import what is in this folder."""
     path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
-    child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, args)],
-        env={**os.environ, "PYTHONPATH": path, **dict(env)},
+    return {**os.environ, "PYTHONPATH": path}
+
+
+@functools.cache
+def _fork_server():
+    """Start the process that forks itself for each script, once; return the socket over which it is told."""
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with there:
+        server = subprocess.Popen(
+            [sys.executable, str(TESTS / "fork_server.py"), str(there.fileno())],
+            env=_paths(),
+            pass_fds=[there.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            cwd=TESTS,
+        )
+
+    def end():
+        here.shutdown(socket.SHUT_RDWR)
+        server.wait()
+
+    atexit.register(end)
+    return here
+
+
+class ForkedScript(subprocess.Popen):
+    """A script in a process that has torch imported, started by the fork server."""
+
+    def _execute_child(self, *args):
+        # what Popen knows by now: its pipes, by their names there
+        known = inspect.signature(super()._execute_child).bind(*args).arguments
+        told = {
+            "script": known["args"][0],
+            "args": known["args"][1:],
+            "cwd": os.fspath(known["cwd"] or os.getcwd()),
+            "env": known["env"],
+            "new_session": known["start_new_session"],
+        }
+        self._status, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        streams = [known["p2cread"], known["c2pwrite"], known["errwrite"]]
+        with there:
+            socket.send_fds(_fork_server(), [json.dumps(told).encode()], [*streams, there.fileno()])
+        [self.pid] = struct.unpack("i", self._status.recv(4))
+        self._child_created = True
+        for stream in streams:
+            os.close(stream)
+
+    def _try_wait(self, wait_flags):
+        if not select.select([self._status], [], [], 0 if wait_flags & os.WNOHANG else None)[0]:
+            return 0, 0
+        with self._status:
+            return self.pid, *struct.unpack("i", self._status.recv(4))
+
+    def _internal_poll(self, *_, **__):
+        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):
+            try:
+                pid, status = self._try_wait(os.WNOHANG)
+                if pid:
+                    self._handle_exitstatus(status)
+            finally:
+                self._waitpid_lock.release()
+        return self.returncode
+
+
+@contextmanager
+def started(script, *args, seconds=SECONDS, env=(), fresh=False, **kwargs):
+    """Start a script that can import what is in this folder; it outlives neither the block nor `seconds`.
+
+    It is a fork of a process that has torch imported, or, if `fresh`, an interpreter of its own.
+    """
+    start, command = (subprocess.Popen, [sys.executable, "-c"]) if fresh else (ForkedScript, [])
+    child = start(
+        [*command, textwrap.dedent(script), *map(str, args)],
+        env={**_paths(), **dict(env)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        bufsize=0,
-        **kwargs,
+        **{"bufsize": 0, **kwargs},
     )
     late = threading.Timer(seconds, child.kill)
     late.start()

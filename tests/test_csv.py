@@ -3,8 +3,6 @@
 import csv
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import cloudpickle
@@ -13,6 +11,7 @@ import torch
 import torchrl.record
 from conftest import ENCODED
 from numbered_frames import numbered, numbers_in, rows
+from processes import started
 from tensordict import MemoryMappedTensor
 
 from vidrec import CSVLogger, EncoderError, FrameError, SettingError, TagError, VideoRecorder, VidrecWarning
@@ -240,8 +239,8 @@ logger = CSVLogger("run", video_format="pt")
 for _ in range(40):
     logger.log_video("video", torch.zeros(1, 1, 3, 8, 8), step=0)
 """
-    running = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
-    assert [process.wait() for process in running] == [0, 0]
+    with started(script) as one, started(script) as two:
+        assert [one.wait(), two.wait()] == [0, 0]
     files = {row["file"] for row in rows()}
     assert len(files) == len(rows()) == 80
     assert {f"videos/{path.name}" for path in Path("csv_logs/run/videos").iterdir()} == files

@@ -601,7 +601,7 @@ EXIT = """
 @pytest.mark.parametrize("options", [[], ["-W", "error"]], ids=["", "warnings are errors"])
 @pytest.mark.parametrize("on_error", ["warn", "raise"])
 def test_what_fails_at_exit_is_told_and_the_others_are_finished(on_error, options):
-    with started(EXIT, on_error, env={"PYTHONWARNINGS": "error::UserWarning"} if options else ()) as child:
+    with started(EXIT, on_error, fresh=True, env={"PYTHONWARNINGS": "error::UserWarning"} if options else ()) as child:
         _, errors = child.communicate(timeout=60)
     assert child.returncode == 0, errors.decode()
     assert b"no space left on the moon" in errors

@@ -3,24 +3,21 @@
 import os
 import signal
 import statistics
-import subprocess
-import sys
 import textwrap
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import ENCODED, require
 from numbered_frames import numbered, numbers_in, read_number
-from processes import wait_for_encoders
+from processes import started, wait_for_encoders
 from worlds import FailingLogger
 
 from vidrec import CSVLogger, VideoRecorder, VidrecWarning
 from vidrec.ffmpeg.encoder import Encoder
 from vidrec.recording import lifetime
-
-TESTS = Path(__file__).parent
 
 START = """
     import os, signal, sys, time, warnings
@@ -46,31 +43,16 @@ START = """
 """
 
 
-STARTED = []
+@pytest.fixture
+def process():
+    """Start a script that records 300 numbered frames and goes on with `end`; none outlives the test."""
+    with ExitStack() as running:
 
+        def process(end, video_format="mp4", **kwargs):
+            script = textwrap.dedent(START).format(video_format=video_format) + textwrap.dedent(end)
+            return running.enter_context(started(script, text=True, bufsize=-1, **kwargs))
 
-@pytest.fixture(autouse=True)
-def _no_process_outlives_its_test():
-    yield
-    while STARTED:
-        child = STARTED.pop()
-        child.kill()
-        child.communicate()
-
-
-def process(end, video_format="mp4", **kwargs):
-    """Start Python, record 300 numbered frames, and go on with `end`."""
-    script = textwrap.dedent(START).format(video_format=video_format) + textwrap.dedent(end)
-    child = subprocess.Popen(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
-    STARTED.append(child)
-    return child
+        yield process
 
 
 def videos(pattern="*"):
@@ -79,7 +61,7 @@ def videos(pattern="*"):
 
 
 @pytest.mark.parametrize("video_format", ENCODED)
-def test_after_sigkill_all_300_frames_decode_under_the_unfinished_name(video_format, tmp_path):
+def test_after_sigkill_all_300_frames_decode_under_the_unfinished_name(process, video_format, tmp_path):
     child = process("time.sleep(60)", video_format, cwd=tmp_path)
     assert child.stdout.readline() == "recorded\n"
     child.kill()
@@ -91,7 +73,7 @@ def test_after_sigkill_all_300_frames_decode_under_the_unfinished_name(video_for
 
 
 @pytest.mark.parametrize("video_format", ["pt", "memmap"])
-def test_after_sigkill_the_raw_frames_are_in_the_file(video_format, tmp_path):
+def test_after_sigkill_the_raw_frames_are_in_the_file(process, video_format, tmp_path):
     child = process("time.sleep(60)", video_format, cwd=tmp_path)
     assert child.stdout.readline() == "recorded\n"
     child.kill()
@@ -112,7 +94,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_without_dump_all_frames_are_in_a_finished_video_after(end, tmp_path):
+def test_without_dump_all_frames_are_in_a_finished_video_after(process, end, tmp_path):
     code, returncodes = ENDS[end]
     child = process(code, cwd=tmp_path)
     _, errors = child.communicate(timeout=60)
@@ -123,7 +105,7 @@ def test_without_dump_all_frames_are_in_a_finished_video_after(end, tmp_path):
     assert Path("csv_logs/run/videos.csv").read_text().count("\n") == 2
 
 
-def test_ctrl_c_in_the_middle_of_a_rollout_reaches_the_training_and_not_the_encoder(tmp_path):
+def test_ctrl_c_in_the_middle_of_a_rollout_reaches_the_training_and_not_the_encoder(process, tmp_path):
     child = process("while True:\n    step()", cwd=tmp_path, start_new_session=True)
     assert child.stdout.readline() == "recorded\n"
     os.killpg(child.pid, signal.SIGINT)
@@ -242,11 +224,11 @@ MEMORY = """
         return peak()
 
     recorder = VideoRecorder(eval(sys.argv[1]), "video", skip=1)
-    frame = torch.zeros(240, 320, 3, dtype=torch.uint8)
+    frame = torch.zeros(*map(int, sys.argv[2:]), 3, dtype=torch.uint8)
     recorder._apply_transform(frame)
     recorder.dump()  # what is imported for that, is
     for number in range(5000):
-        frame[:, number % 320] += 1
+        frame[:, number % 100] += 1
         recorder._apply_transform(frame)
         if number == 500:
             before = begin_anew()
@@ -256,38 +238,41 @@ MEMORY = """
 """
 
 
+LOGGERS = [
+    *(f"CSVLogger('run', video_format={video_format!r})" for video_format in [*ENCODED, "pt", "memmap"]),
+    "TensorboardLogger('run')",
+    "TensorboardLogger('run', video_format='gif')",
+    "WandbLogger('run', offline=True, log_env_packages=False)",
+]
+
+
 @pytest.mark.parametrize(
-    "logger",
+    ("logger", "size"),
     [
-        *(f"CSVLogger('run', video_format={video_format!r})" for video_format in [*ENCODED, "pt", "memmap"]),
-        "TensorboardLogger('run')",
-        "TensorboardLogger('run', video_format='gif')",
-        "WandbLogger('run', offline=True, log_env_packages=False)",
+        *((logger, (100, 120)) for logger in LOGGERS),
+        *(pytest.param(logger, (240, 320), marks=pytest.mark.long) for logger in LOGGERS),
     ],
 )
-def test_peak_memory_is_flat_from_frame_500_to_5000_and_through_the_dump(logger):
+def test_peak_memory_is_flat_from_frame_500_to_5000_and_through_the_dump(logger, size):
     require("tensorboard", "wandb")
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(MEMORY), logger],
-        env={**os.environ, "WANDB_SILENT": "true"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    recorded, dumped = map(int, done.stdout.split()[-2:])
+    with started(MEMORY, logger, *size, env={"WANDB_SILENT": "true"}) as child:
+        output, errors = child.communicate()
+    assert child.returncode == 0, errors.decode()
+    recorded, dumped = map(int, output.split()[-2:])
     assert recorded < 16 * 2**20
     if logger != "TensorboardLogger('run', video_format='gif')":  # which is large, and in memory to become an event
         assert dumped < 16 * 2**20
 
 
-def test_dump_of_10000_frames_takes_no_longer_than_three_times_that_of_100():
+@pytest.mark.parametrize("many", [2000, pytest.param(10000, marks=pytest.mark.long)])
+def test_dump_of_10000_frames_takes_no_longer_than_three_times_that_of_100(many):
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
-    took = {100: [], 10000: []}
-    for frames in (100, 10000) * 3:
+    took = {100: [], many: []}
+    for frames in (100, many) * 3:
         for _ in range(frames // 100):  # no faster than an environment can be
             for number in range(100):
                 recorder._apply_transform(numbered(number))
         start = time.perf_counter()
         assert recorder.dump().frames == frames
         took[frames].append(time.perf_counter() - start)
-    assert statistics.median(took[10000]) <= 3 * statistics.median(took[100])
+    assert statistics.median(took[many]) <= 3 * statistics.median(took[100])
