@@ -8,11 +8,31 @@ from pathlib import Path
 
 import pytest
 from conftest import require
+from processes import run_python
 
 import vidrec
 
 ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+
+def blocks(page):
+    """Return the blocks of code on a page, each with its language and the number of its first line."""
+    lines = page.read_text().splitlines()
+    fences = [number for number, line in enumerate(lines) if line.lstrip().startswith("```")]
+    assert len(fences) % 2 == 0, page
+    return [
+        (lines[begin].strip().removeprefix("```"), begin + 2, lines[begin + 1 : end])
+        for begin, end in zip(fences[::2], fences[1::2], strict=True)
+    ]
+
+
+SNIPPETS = {
+    f"{page.name}:{first}": (page, first, lines)
+    for page in PAGES
+    for language, first, lines in blocks(page)
+    if language == "python"
+}
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(vidrec.__path__, "vidrec."))
 
@@ -21,6 +41,26 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages(vidrec.__path__
 def test_the_examples_in_the_docstrings_hold(module):
     require("ale_py")
     assert not doctest.testmod(importlib.import_module(module)).failed
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_a_snippet_runs_as_it_stands(snippet, tmp_path):
+    require("ale_py")
+    page, first, lines = SNIPPETS[snippet]
+    script = tmp_path / f"{page.stem}.py"  # with the lines of the page: a traceback shows where on the page it is
+    script.write_text("\n" * (first - 1) + "\n".join(lines) + "\n")
+    done = run_python(script, check=False)
+    assert done.returncode == 0, f"{page.relative_to(ROOT)}, line {first}: {done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_python_stands_outside_of_the_snippets(page):
+    marked = {first + at for language, first, lines in blocks(page) if language != "" for at in range(len(lines))}
+    python = re.compile(r"( {4,})?(import \w|from \S+ import|\w+ = \w+\(|@\w+|def \w+\()")
+    lines = page.read_text().splitlines()
+    assert [
+        f"{page.name}:{n}: {line}" for n, line in enumerate(lines, 1) if python.match(line) and n not in marked
+    ] == []
 
 
 def test_each_difference_names_a_test_that_exists():

@@ -135,7 +135,7 @@ def test_sigterm_waits_until_a_video_that_has_its_name_has_its_row():
 
     logger = Slow("run")
     record().dump()
-    time.sleep(60)
+    wait_for_signals()
 """
     code, _, errors, _ = terminated(script)
     assert code in (128 + signal.SIGTERM, -signal.SIGTERM), errors
@@ -146,6 +146,7 @@ def test_sigterm_waits_until_a_video_that_has_its_name_has_its_row():
 START = """
     import multiprocessing, os, signal, sys, threading, time
     from numbered_frames import numbered
+    from processes import wait_for_signals
     from vidrec import CSVLogger, VideoRecorder
     from vidrec.recording import lifetime
 
@@ -159,8 +160,7 @@ START = """
 
     def ready():
         print("ready", flush=True)
-        while True:
-            time.sleep(0.01)
+        wait_for_signals()
 """
 
 
@@ -230,7 +230,7 @@ def test_a_second_sigterm_ends_at_once():
     try:
         ready()
     finally:
-        time.sleep(60)
+        wait_for_signals()
     """
     code, _, _, seconds = terminated(script, times=2)
     assert code == -signal.SIGTERM
@@ -358,8 +358,8 @@ def test_a_recorder_made_in_a_thread_is_finished_by_sigterm_if_the_main_thread_h
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_that_is_terminated_finishes_its_clip_and_the_parent_keeps_its_own(method, tmp_path):
     (tmp_path / "work.py").write_text("""
-import time
 from numbered_frames import numbered
+from processes import wait_for_signals
 from vidrec import CSVLogger, VideoRecorder
 
 def record(tag, connection=None):
@@ -368,7 +368,7 @@ def record(tag, connection=None):
         recorder._apply_transform(numbered(number))
     if connection:
         connection.send("ready")
-        time.sleep(60)
+        wait_for_signals()
     return recorder
 """)
     script = f"""
@@ -399,7 +399,7 @@ def test_a_forked_worker_without_a_clip_dies_by_the_signal_though_its_parent_rec
     script = """
     recorder = record()
     for _ in range(5):
-        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        child = multiprocessing.get_context("fork").Process(target=wait_for_signals, daemon=True)
         child.start()
         time.sleep(float(sys.argv[1]))  # 0: the signal comes while Python is about to start there
         child.terminate()
@@ -416,6 +416,7 @@ def test_a_forked_worker_without_a_clip_dies_by_the_signal_though_its_parent_rec
 
 PARALLEL = """
     import os, signal, sys, time
+    from processes import wait_for_signals
     from torchrl.envs import ParallelEnv, TransformedEnv
     from vidrec import CSVLogger, VideoRecorder
     from worlds import PixelsEnv
@@ -427,8 +428,7 @@ PARALLEL = """
         env = ParallelEnv(2, make_env, mp_start_method="fork")
         env.rollout(9)
         print("ready", flush=True)
-        while True:
-            time.sleep(0.01)
+        wait_for_signals()
 """
 
 

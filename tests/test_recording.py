@@ -23,6 +23,7 @@ START = """
     import os, signal, sys, time, warnings
     import torch
     from numbered_frames import numbered
+    from processes import wait_for_signals
     from worlds import PixelsEnv
     from torchrl.envs import TransformedEnv
     from vidrec import CSVLogger, VideoRecorder
@@ -89,7 +90,7 @@ ENDS = {
     "sys.exit": ("sys.exit(3)", {3}),
     "an exception": ("raise RuntimeError('the policy diverged')", {1}),
     # Python forgets that it was Ctrl-C, and ends with 1, where one of torch's functions at exit compiles something
-    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); time.sleep(60)", {-signal.SIGINT, 1}),
+    "Ctrl-C": ("os.kill(os.getpid(), signal.SIGINT); wait_for_signals()", {-signal.SIGINT, 1}),
 }
 
 

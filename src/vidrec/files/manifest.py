@@ -42,8 +42,8 @@ class Manifest:
 
     def remove(self) -> None:
         """Delete it: the clip is published, or thrown away."""
+        remove(self.path)  # while it is locked, so that nobody takes it for one that was left behind
         self.close()
-        remove(self.path)
 
 
 def read(path: Path) -> dict[str, Any]:
