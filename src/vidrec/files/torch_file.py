@@ -4,12 +4,10 @@ Such a file is a ZIP archive without compression: the bytes of a tensor, and a p
 come first, `HEAD_BYTES` into the file, so that they can be written while the shape is not yet known.
 """
 
-import io
 import math
 import pickle
 import sys
 import zipfile
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,23 +51,19 @@ def measure(path: Path) -> tuple[int, str | None]:
 
 
 def _describe(shape: tuple[int, ...]) -> bytes:
-    """Return the pickle by which ``torch.load`` makes entry 0 of the archive a contiguous uint8 tensor."""
-    import torch
+    """Return the pickle by which ``torch.load`` makes entry 0 of the archive a contiguous uint8 tensor.
 
-    class Storage:
-        pass
+    It is put together here, because `pickle` would import torch to name its classes.
+    """
+    strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+    values = ("storage", "0", "cpu", math.prod(shape), 0, shape, strides)
+    kind, key, device, count, offset, size, stride = map(_pickled, values)
+    storage = b"(" + kind + b"ctorch\nByteStorage\n" + key + device + count + b"tQ"
+    hooks = b"ccollections\nOrderedDict\n)R"
+    arguments = b"(" + storage + offset + size + stride + pickle.NEWFALSE + hooks + b"t"
+    return pickle.PROTO + b"\x02" + b"ctorch._utils\n_rebuild_tensor_v2\n" + arguments + b"R."
 
-    class Description:
-        def __reduce__(self) -> tuple[Any, ...]:
-            strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
-            return torch._utils._rebuild_tensor_v2, (Storage(), 0, shape, tuple(strides), False, OrderedDict())
 
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj: Any) -> Any:
-            if isinstance(obj, Storage):
-                return "storage", torch.ByteStorage, "0", "cpu", math.prod(shape)
-            return None
-
-    data = io.BytesIO()
-    Pickler(data, protocol=2).dump(Description())
-    return data.getvalue()
+def _pickled(value: Any) -> bytes:
+    """Return the pickle of a value that stands inside another."""
+    return pickle.dumps(value, protocol=2).removeprefix(pickle.PROTO + b"\x02").removesuffix(pickle.STOP)
