@@ -1,6 +1,7 @@
 """What the tests share: their own working directory, and the rule for what may be missing."""
 
 import importlib.util
+import itertools
 import multiprocessing.util
 import os
 import tempfile
@@ -21,6 +22,32 @@ REQUIRE_ALL = bool(os.environ.get("VIDREC_REQUIRE_ALL"))
 multiprocessing.util.get_temp_dir()
 
 ENCODED = ["mp4", "webm", "mkv", "gif", "apng"]
+
+
+def product(**values):
+    """Parametrize a test with all combinations of values, of which those that add no pair are long.
+
+    Where there are two parameters, those are long that add no value.
+    """
+    strength = min(2, len(values) - 1)
+
+    def parts(combination):
+        return set(itertools.combinations(enumerate(map(repr, combination)), strength))
+
+    combinations = list(itertools.product(*values.values()))
+    missing, short = set().union(*map(parts, combinations)), []
+    while missing:
+        short.append(max(combinations, key=lambda combination: len(parts(combination) & missing)))
+        missing -= parts(short[-1])
+    marked = [
+        pytest.param(
+            *combination,
+            marks=[] if combination in short else pytest.mark.long,
+            id="-".join(getattr(value, "name", str(value)) for value in combination),
+        )
+        for combination in combinations
+    ]
+    return pytest.mark.parametrize(list(values), marked)
 
 
 def missing(what: str) -> None:

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from conftest import ENCODED
+from conftest import ENCODED, product
 from numbered_frames import decode, numbered, numbers_in, probe, read_number
 from tensordict import MemoryMappedTensor
 
@@ -93,9 +93,7 @@ def files_of_at_most(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("size", [(48, 64), (47, 63), (3, 5)], ids=str)
-@pytest.mark.parametrize("length", [1, 2, 7, 100])
-@pytest.mark.parametrize("video_format", ALL)
+@product(video_format=ALL, length=[1, 2, 7, 100], size=[(48, 64), (47, 63), (3, 5)])
 def test_every_frame_is_in_the_file_once_and_in_order(clip, video_format, length, size):
     clip = clip(video_format)
     write(clip, range(length), size)
@@ -180,9 +178,11 @@ def test_another_size_is_refused_and_the_clip_as_it_was(clip, video_format):
     assert numbers_of(clip.finish()) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("settings", [{}, {"scale": 1}, {"scale": 3}], ids=str)
-@pytest.mark.parametrize("size", [(48, 64), (47, 63), (3, 4), (1, 8), (9, 1), (300, 7)], ids=str)
-@pytest.mark.parametrize("video_format", ENCODED)
+@product(
+    video_format=ENCODED,
+    size=[(48, 64), (47, 63), (3, 4), (1, 8), (9, 1), (300, 7)],
+    settings=[{}, {"scale": 1}, {"scale": 3}],
+)
 def test_frames_come_back_in_the_size_that_was_recorded(clip, video_format, size, settings):
     clip = clip(video_format, **settings, crf=None if video_format in ("gif", "apng") else 1)
     ramp = torch.linspace(16, 240, size[0] * size[1]).reshape(1, *size, 1).expand(-1, -1, -1, 3).byte()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ENCODED, fill, missing
+from conftest import ENCODED, fill, missing, product
 from numbered_frames import decode, numbered, numbers_in
 from processes import within
 
@@ -151,8 +151,7 @@ def test_a_missing_ffmpeg_is_an_encoder_error(tmp_path, monkeypatch):
         Encoder(tmp_path / "a.mp4", (48, 64), Fraction(30), [], 2)
 
 
-@pytest.mark.parametrize("frames", [40, 2000], ids=["at the end", "in between"])
-@pytest.mark.parametrize("video_format", ENCODED)
+@product(video_format=ENCODED, frames=[40, 2000])  # at the end, or in between
 def test_a_full_disk_is_an_error_that_says_so(start, tmp_path, video_format, frames):
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)]
     mounted = subprocess.run(mount, capture_output=True, text=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ENCODED, missing
+from conftest import ENCODED, missing, product
 from numbered_frames import numbered, numbers_in, read_number
 from processes import children, encoders, run_python, started, the_encoder, wait_for_encoders, within
 from worlds import random_frames
@@ -135,7 +135,12 @@ REPAIR = "from vidrec.__main__ import main; import sys; sys.argv[1:] = ['repair'
 
 
 @pytest.mark.parametrize(
-    ("fps", "frames", "frame"), [(30, 235, "numbers"), (30, 145, "stands still"), (60, 290, "stands still")]
+    ("fps", "frames", "frame"),
+    [
+        (30, 235, "numbers"),
+        pytest.param(30, 145, "stands still", marks=pytest.mark.long),
+        (60, 290, "stands still"),
+    ],
 )
 def test_a_kill_of_everything_at_once_loses_at_most_two_seconds(tmp_path, fps, frames, frame):
     with started(VICTIM + FOREVER, 1 / fps, fps, frame, *ENCODED, cwd=tmp_path) as victim:
@@ -257,9 +262,7 @@ def named(error):
     return left
 
 
-@pytest.mark.parametrize("at", ["a frame", "dump"])
-@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
-@pytest.mark.parametrize("video_format", ["mp4", "apng"])
+@product(video_format=["mp4", "apng"], harm=[signal.SIGKILL, signal.SIGSTOP], at=["a frame", "dump"])
 def test_an_encoder_that_dies_or_stops_is_an_error_with_its_file(video_format, harm, at, monkeypatch):
     monkeypatch.setitem(Encoder.__init__.__kwdefaults__, "timeout_s", 0.3)
     recorder = recorder_of(video_format)
@@ -519,10 +522,9 @@ OPEN = """
 """
 
 
-@pytest.mark.parametrize("video_format", ["mp4", *RAW])
-@pytest.mark.parametrize("forks", [LOADER, PARALLEL], ids=["DataLoader", "ParallelEnv"])
+@product(forks=["DataLoader", "ParallelEnv"], video_format=["mp4", *RAW])
 def test_workers_forked_while_a_clip_is_open_leave_it_to_their_parent(forks, video_format):
-    with started(OPEN + forks, video_format) as child:
+    with started(OPEN + {"DataLoader": LOADER, "ParallelEnv": PARALLEL}[forks], video_format) as child:
         assert child.stdout.readline() == b"50\n", child.stderr.read().decode()  # while the workers live
         assert child.wait(60) == 0
     [path] = videos()

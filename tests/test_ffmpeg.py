@@ -1,20 +1,20 @@
 """FFmpeg for whole files: read back, and joined."""
 
+import itertools
 import os
 
 import pytest
-from conftest import ENCODED, fill
+from conftest import ENCODED, fill, product
 from numbered_frames import numbers_in, read_number
 
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.files import encode_again, join, read_frames
 
-RATES = [(name, fps) for name in ENCODED for fps in ("30", "30000/1001", "60", "10")]
+RATES = ["30", "30000/1001", "60", "10"]
 
 
-@pytest.mark.parametrize("lengths", [(3, 4, 5), (1, 1, 40)], ids=str)
-@pytest.mark.parametrize(("video_format", "fps"), RATES)
+@product(video_format=ENCODED, fps=RATES, lengths=[(3, 4, 5), (1, 1, 40)])
 def test_joined_parts_hold_all_frames_in_order(start, tmp_path, video_format, fps, lengths):
     parts, total = [], 0
     for part, length in enumerate(lengths):
@@ -44,7 +44,10 @@ def test_parts_that_cannot_be_joined_are_an_error_and_stay(start, tmp_path, lost
     assert numbers_in(encoder.path) == [0, 1]
 
 
-@pytest.mark.parametrize(("video_format", "fps"), [*RATES, ("mp4", "1000"), ("webm", "1000"), ("gif", "0.5")])
+@pytest.mark.parametrize(
+    ("video_format", "fps"),
+    [*itertools.product(ENCODED, RATES), ("mp4", "1000"), ("webm", "1000"), ("gif", "0.5")],
+)
 def test_what_is_read_is_what_an_independent_decoder_finds(start, tmp_path, video_format, fps):
     encoder = start(tmp_path / f"a.{video_format}", fps=fps)
     fill(encoder, range(61))

@@ -16,7 +16,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from conftest import ENCODED, missing
+from conftest import ENCODED, missing, product
 from numbered_frames import decode, numbered, numbers_in, read_number
 from processes import children, encoders, started, wait_for_encoders, within
 from test_clip import boxes
@@ -479,8 +479,7 @@ def test_a_kill_of_everything_in_the_second_of_two_parts_keeps_its_whole_frames(
     assert len(numbers) >= 10
 
 
-@pytest.mark.parametrize("video_format", ["mp4", "gif", "pt", "memmap"])
-@pytest.mark.parametrize("parts", [1, 3])
+@product(video_format=["mp4", "gif", "pt", "memmap"], parts=[1, 3])
 def test_a_repair_that_is_killed_at_any_moment_is_done_by_the_next(video_format, parts, moments):
     clip = opened(video_format)
     if video_format in RAW or parts == 1:

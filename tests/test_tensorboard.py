@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchrl.record
-from conftest import require
+from conftest import product, require
 from numbered_frames import decode, numbered, numbers_in, read_number
 from PIL import Image, ImageSequence
 from processes import run_python, without
@@ -95,9 +95,9 @@ def left():
     return sorted(path.name for path in (RUN / "videos").rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("fps", [30, 50, 60])
-@pytest.mark.parametrize(("video_format", "frames"), [("apng", 500), ("gif", 120)])
-def test_every_frame_is_in_the_event_file_once_and_in_order(video_format, frames, fps):
+@product(video_format=["apng", "gif"], fps=[30, 50, 60])
+def test_every_frame_is_in_the_event_file_once_and_in_order(video_format, fps):
+    frames = {"apng": 500, "gif": 120}[video_format]
     recorder = VideoRecorder(TensorboardLogger("run", video_format=video_format), "video", skip=1, fps=fps)
     record(recorder, range(frames))
     assert recorder.dump() is None
@@ -393,8 +393,7 @@ def test_what_nobody_dumps_is_in_the_event_file_at_the_end():
     assert left() == []
 
 
-@pytest.mark.parametrize("video_format", ["apng", "gif"])
-@pytest.mark.parametrize("parts", [(5, 1), (1, 1), (2, 3), (1, 4, 2)], ids=str)
+@product(video_format=["apng", "gif"], parts=[(5, 1), (1, 1), (2, 3), (1, 4, 2)])
 def test_frames_that_come_after_the_clip_was_looked_at_are_in_the_same_video(parts, video_format):
     recorder = VideoRecorder(TensorboardLogger("run", video_format=video_format), "video", skip=1)
     numbers = iter(range(100))
