@@ -3,6 +3,7 @@
 import csv
 import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import cloudpickle
@@ -125,9 +126,10 @@ def test_other_file_systems_give_the_same_files(lacks, monkeypatch):
         shm = Path("/dev/shm")
         if not shm.is_dir() or shm.stat().st_dev == Path().stat().st_dev:
             pytest.skip("there is no second file system")
-        source = CSVLogger("vidrec-test", log_dir=str(shm)).log_video("video", video_of(9), step=0)
-        moved = CSVLogger("run").log_video("video", source, step=0)
-        assert not source.path.exists()
+        with tempfile.TemporaryDirectory(dir=shm) as log_dir:
+            source = CSVLogger("run", log_dir=log_dir).log_video("video", video_of(9), step=0)
+            moved = CSVLogger("run").log_video("video", source, step=0)
+            assert not source.path.exists()
         assert numbers_in(moved.path) == [9]
         return
     logger = CSVLogger("run")
