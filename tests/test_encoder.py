@@ -55,10 +55,15 @@ def test_a_finished_file_holds_every_frame_once(start, tmp_path, video_format):
     assert gone(encoder)
 
 
-def test_a_frame_may_be_larger_than_the_pipe(start, tmp_path):
+@pytest.mark.parametrize("planar", [False, True])
+def test_a_frame_may_be_larger_than_the_pipe(start, tmp_path, planar):
     size = (700, 900)
-    encoder = start(tmp_path / "a.mkv", size=size)
+    encoder = start(tmp_path / "a.mkv", size=size, planar=planar)
     frames = [numbered(number, size).numpy() for number in range(4)]
+    for number, frame in enumerate(frames):
+        frame[..., number % 3] //= 2  # the planes differ
+    if planar:
+        frames = [np.ascontiguousarray(frame.transpose(2, 0, 1)).transpose(1, 2, 0) for frame in frames]
     for frame in frames:
         encoder.write(frame)
     assert encoder.finish() == 4
@@ -187,7 +192,7 @@ def test_a_forked_child_that_ends_leaves_the_encoder_to_its_parent(start, tmp_pa
     encoder = start(tmp_path / "a.mp4")
     fill(encoder, range(3))
     if (child := os.fork()) == 0:
-        encoder.leave()
+        encoder.detach()
         del encoder
         os._exit(0)
     os.waitpid(child, 0)

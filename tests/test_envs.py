@@ -258,7 +258,7 @@ def test_envs_that_are_not_there_are_refused_at_the_first_frame(env_ids, words):
 
 def test_episode_trigger_chooses_by_number_and_opens_no_encoder_for_the_others(monkeypatch):
     started = []
-    monkeypatch.setattr("vidrec.clips.clip.Encoder", lambda *args: started.append(args) or Encoder(*args))
+    monkeypatch.setattr("vidrec.clips.encoded.Encoder", lambda *args: started.append(args) or Encoder(*args))
     recorder = record(EpisodesEnv([[2], [3]]), 12, make_grid=False, episode_trigger=lambda episode: episode % 2 == 1)
     recorder.dump()
     assert {name.rpartition("_")[0] for name in found()} == {

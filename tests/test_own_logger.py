@@ -62,6 +62,6 @@ def test_the_page_shows_the_example_which_is_short_and_uses_public_names_only():
 
 
 def test_what_a_logger_needs_is_found_and_nothing_else():
-    assert vidrec.loggers.open_clip is vidrec.clips.clip.open_clip
+    assert vidrec.loggers.open_clip is vidrec.clips.open_clip
     with pytest.raises(AttributeError, match="no_such_name"):
         vidrec.loggers.no_such_name

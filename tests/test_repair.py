@@ -23,7 +23,7 @@ from test_clip import boxes
 from test_faults import FOREVER, VICTIM, dots
 
 from vidrec import CSVLogger, TeeLogger, VideoRecorder
-from vidrec.clips.clip import open_clip
+from vidrec.clips import open_clip
 from vidrec.ffmpeg import files as ffmpeg_files
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import names
@@ -61,7 +61,7 @@ def leave(video_format="mp4", tag="game", numbers=range(20), size=SIZE, **where)
     clip = opened(video_format, tag, **where)
     write(clip, numbers, size)
     video = clip.finish()
-    clip.leave()
+    clip.detach()
     return video.path
 
 
@@ -252,7 +252,7 @@ def half_written(video_format, folder):
             size, since = path.stat().st_size, time.monotonic()
     data, about = path.read_bytes(), path.with_suffix(".log").read_bytes()
     clip.finish()
-    clip.leave()
+    clip.detach()
     return path, data, about, path.read_bytes()
 
 
@@ -334,7 +334,7 @@ def test_tiny_frames_written_over_the_end_of_a_tensor_file_are_found(extra):
     write(clip, range(10), (8, 8))
     clip.finish()  # as `recorder.obs` does; its end is longer than a frame
     write(clip, range(10, 10 + extra), (8, 8))
-    clip.leave()
+    clip.detach()
     [video] = repaired()
     assert shown(video) == list(range(10 + extra))
 
@@ -428,7 +428,7 @@ def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_frame(video_
     clip.finish()  # as `recorder.obs` does
     in_parts(clip, range(20, 30))
     clip.finish()
-    clip.leave()
+    clip.detach()
     assert len(moments) >= 8
     # a frame that was not yet recorded cannot be there
     early = [copy for copy in moments if "before-_run" in copy.parent.name][:1]
@@ -444,7 +444,7 @@ def test_a_first_frame_that_was_cut_into_leaves_parts_that_begin_with_the_second
     clip._written, clip._torn = 0, True  # an exception came while the first frame was written
     in_parts(clip, range(10), range(10, 20))
     clip.finish()
-    clip.leave()
+    clip.detach()
     later = [copy for copy in moments if len(list(copy.rglob("*.mkv"))) == 3]
     assert len(later) >= 3
     assert failures(later, range(20)) == {}
@@ -470,7 +470,7 @@ def test_a_part_that_an_interrupt_left_after_a_join_is_not_taken_twice():
 def test_a_kill_of_everything_in_the_second_of_two_parts_keeps_its_whole_frames(video_format):
     clip = opened(video_format)
     in_parts(clip, range(10), range(10, 40))
-    clip.leave()
+    clip.detach()
     last = max(part_files(), key=lambda path: "-1." in path.name)
     last.write_bytes(last.read_bytes()[: last.stat().st_size * 2 // 3])
     [video] = repaired()
@@ -487,7 +487,7 @@ def test_a_repair_that_is_killed_at_any_moment_is_done_by_the_next(video_format,
         clip.finish()
     else:
         in_parts(clip, *(range(start, start + 4) for start in (0, 4, 8)))
-    clip.leave()
+    clip.detach()
     moments.clear()
     list(repair(RUN.absolute()))
     assert len(moments) >= 6
@@ -661,7 +661,7 @@ def test_the_sidecar_counts_also_if_the_listing_missed_it(monkeypatch):
     assert [one.outcome for one in repair(RUN.absolute())] == ["being recorded"]
     monkeypatch.undo()
     assert numbers_in(clip.finish().path) == list(range(5))
-    clip.discard()
+    clip.delete()
 
 
 # other leftovers, and what is none

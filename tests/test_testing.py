@@ -175,7 +175,7 @@ class NoClip(VideoLogger):
 class LeavesWhatItDiscards(Broken):
     def open_clip(self, tag, **settings):
         clip = super().open_clip(tag, **settings)
-        clip.discard = clip.finish
+        clip.delete = lambda: (clip.finish(), clip.detach())
         return clip
 
 

@@ -15,7 +15,7 @@ from torchrl.envs.transforms import Compose, Transform
 from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
-from vidrec.clips.clip import TensorClip
+from vidrec.clips import TensorClip
 from vidrec.clips.video import Video
 from vidrec.episode import Episode
 from vidrec.errors import SettingError, raise_first, words

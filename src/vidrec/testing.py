@@ -11,7 +11,7 @@ from torch import Tensor
 from torchrl.record.loggers.common import Logger
 from torchrl.record.recorder import VideoRecorder as TorchRLRecorder
 
-from vidrec.clips.clip import Clip, FileClip
+from vidrec.clips import Clip, FileClip
 from vidrec.clips.video import Video
 from vidrec.errors import SettingError, TagError, VidrecWarning
 from vidrec.files.names import MARK
@@ -118,7 +118,7 @@ def _check_streaming(logger: VideoLogger) -> None:
     clip = _opened(logger)
     _expect(_unfinished(clip) == before, "open_clip wrote something before its first frame came")
     _fill(clip)
-    clip.discard()
+    clip.delete()
     _expect(_unfinished(clip) == before, f"a clip that was discarded left {_unfinished(clip) - before}")
 
     clip = _opened(logger)

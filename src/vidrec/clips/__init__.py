@@ -1,1 +1,28 @@
-"""One video: growing (a clip) and finished (`Video`). No RL library."""
+"""One video: a growing one (a clip) and a finished one (`Video`). No RL library.
+
+A clip is one of
+
+    EncodedClip   in a file, by FFmpeg            mp4, webm, mkv, gif, apng
+    MemmapClip    in a file of raw frames         memmap
+    PtClip        in a file for ``torch.load``    pt
+    TensorClip    in memory, as tensors           loggers that know only tensors
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vidrec.clips.base import Clip, FileClip
+from vidrec.clips.encoded import EncodedClip
+from vidrec.clips.memory import TensorClip
+from vidrec.clips.raw import MemmapClip, PtClip
+from vidrec.ffmpeg.encoding import Encoding
+
+__all__ = ["Clip", "EncodedClip", "FileClip", "MemmapClip", "PtClip", "TensorClip", "open_clip"]
+
+CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
+"""The video formats that FFmpeg does not write."""
+
+
+def open_clip(stem: Path, encoding: Encoding, index: Path | None = None) -> FileClip:
+    """Return the kind of clip that writes `encoding`, see `FileClip`; it opens nothing before its first frame."""
+    return CLIPS.get(encoding.video_format, EncodedClip)(stem, encoding, index)

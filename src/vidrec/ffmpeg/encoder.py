@@ -32,24 +32,36 @@ TIMEOUT_S = 30.0
 """How long FFmpeg may do nothing, neither compute nor write, before it counts as stuck."""
 
 MAX_STDERR_BYTES = 10_000
-"""How much of what FFmpeg says is told."""
+"""How much of FFmpeg's stderr an error shows."""
 
 PIPE_BYTES = 2**20
 """The size asked for the pipe: a whole frame fits, so that a write returns at once. Linux allows this much."""
+
+Array = np.ndarray[Any, Any]
+
+
+def is_planar(frame: Array) -> bool:
+    """Return whether a frame ``[H, W, 3]`` lies in memory channel by channel, so that its planes need no copy.
+
+    >>> is_planar(np.zeros((48, 64, 3), np.uint8)), is_planar(np.zeros((3, 48, 64), np.uint8).transpose(1, 2, 0))
+    (False, True)
+    """
+    return frame.strides[1] == 1 and not frame.flags.c_contiguous
 
 
 class Encoder:
     """One FFmpeg process that encodes one file, as frames are written to it.
 
-    Whoever makes it calls `finish`. In a forked child it is closed before anything else runs there, so that neither
-    side waits for the other.
+    Whoever makes it calls `finish`. A forked child closes it before anything else runs there, so that neither process
+    waits for the other.
 
     Args:
         path: the file to write, in an existing folder; an existing file is an error.
         size: (height, width) of the frames, in pixels.
         fps: frames per second.
         output_args: FFmpeg's arguments between its input and the name of the file.
-        words: the descriptor of a file, opened to append, for what FFmpeg says.
+        stderr: the descriptor of a file, opened to append, for FFmpeg's messages.
+        planar: the layout in which FFmpeg takes frames: channel by channel (gbrp), or pixel by pixel (rgb24).
         timeout_s: how long FFmpeg may do nothing, neither compute nor write, before it counts as stuck.
 
     Raises:
@@ -62,20 +74,23 @@ class Encoder:
         size: tuple[int, int],
         fps: Fraction,
         output_args: Sequence[str],
-        words: int,
+        stderr: int,
+        planar: bool = False,
         *,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         self.path, self.timeout_s = path, timeout_s
         self._failure: EncoderError | None = None
-        self._stderr, self._from = words, os.fstat(words).st_size
+        self._stderr, self._stderr_begin = stderr, os.fstat(stderr).st_size
+        self._planar = planar
         height, width = size
         ahead = max(1, min(READ_AHEAD_FRAMES, READ_AHEAD_BYTES // (height * width * 3)))
         command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-n", "-loglevel", "error"]
-        command += ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}"]
-        command += ["-framerate", str(fps), "-thread_queue_size", str(ahead), "-i", "pipe:0"]
+        command += ["-f", "rawvideo", "-pixel_format", "gbrp" if planar else "rgb24"]
+        command += ["-video_size", f"{width}x{height}", "-framerate", str(fps)]
+        command += ["-thread_queue_size", str(ahead), "-i", "pipe:0"]
         command += [*output_args, f"file:{path}"]
-        # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. That and its words go
+        # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. That and its stderr go
         # to files: a pipe that nobody drains would fill and block.
         try:
             self._progress = tempfile.TemporaryFile()  # noqa: SIM115
@@ -88,7 +103,7 @@ class Encoder:
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=words,
+                stderr=stderr,
                 bufsize=0,
                 start_new_session=True,  # Ctrl-C is for the training, not for the encoder
                 pass_fds=[count],
@@ -108,23 +123,38 @@ class Encoder:
         self._room.register(self._pipe.fileno(), select.POLLOUT)
         _running.add(self)
 
-    def write(self, frame: np.ndarray[Any, Any]) -> None:
-        """Hand over one frame, uint8 ``[H, W, 3]``, contiguous; nothing of it is kept here.
+    def write(self, frame: Array) -> None:
+        """Hand over one frame, uint8 ``[H, W, 3]``, with any strides. The encoder keeps no reference to it.
 
-        Returns when FFmpeg has it all. If an exception comes from elsewhere in between, such as Ctrl-C, it is not known
-        how much FFmpeg has: call `finish`, which drops an incomplete frame, and go on in another file.
+        A frame in the encoder's layout is written from where it is; another one is copied first.
+
+        Returns when FFmpeg has all of it. If another exception interrupts that, such as Ctrl-C, it is not known how
+        much FFmpeg has: call `finish`, which drops an incomplete frame, and go on in another file.
 
         Raises:
             EncoderError: FFmpeg died, or took nothing for `timeout_s`.
         """
-        self._check()
-        rest = memoryview(frame.data).cast("B")
+        if self._failure is not None:
+            raise self._failure
+        if self._planar:
+            green, blue, red = frame[..., 1], frame[..., 2], frame[..., 0]
+            if not green.flags.c_contiguous:
+                green, blue, red = green.copy(), blue.copy(), red.copy()
+            buffers = [green.data, blue.data, red.data]
+        else:
+            buffers = [frame.data if frame.flags.c_contiguous else frame.copy().data]
         try:
-            while rest:
+            while buffers:
                 try:
-                    rest = rest[os.write(self._pipe.fileno(), rest) :]
+                    written = os.writev(self._pipe.fileno(), buffers)
                 except BlockingIOError:
-                    self._wait(lambda: bool(self._room.poll(1000)))
+                    if not self._room.poll(1000):
+                        self._wait(lambda: bool(self._room.poll(1000)))
+                    continue
+                while buffers and written >= buffers[0].nbytes:
+                    written -= buffers.pop(0).nbytes
+                if written:
+                    buffers[0] = buffers[0].cast("B")[written:]
         except BrokenPipeError:
             self._wait(lambda: self._ended(1))
             raise self._failed(f"stopped with exit code {self._process.returncode}") from None
@@ -135,7 +165,8 @@ class Encoder:
         Raises:
             EncoderError: FFmpeg says that it failed, or did nothing for `timeout_s` and was killed.
         """
-        self._check()
+        if self._failure is not None:
+            raise self._failure
         self._pipe.close()
         self._wait(lambda: self._ended(1))
         self._progress.seek(0)
@@ -152,8 +183,8 @@ class Encoder:
         self._process.wait()
         self._close()
 
-    def leave(self) -> None:
-        """Let go of a process that belongs to another one: called in a forked child."""
+    def detach(self) -> None:
+        """Close the descriptors, and leave FFmpeg to the process that started it: called in a forked child."""
         self._pipe.close()
         self._process.returncode = 0  # not ours to wait for
         self._close()
@@ -188,16 +219,12 @@ class Encoder:
         except OSError:
             return size, []
 
-    def _check(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-
     def _failed(self, how: str) -> EncoderError:
         self._pipe.close()
-        words = os.pread(self._stderr, MAX_STDERR_BYTES, self._from).decode(errors="replace").strip()
+        stderr = os.pread(self._stderr, MAX_STDERR_BYTES, self._stderr_begin).decode(errors="replace").strip()
         self._close()
         kept = f"what it had written is in {self.path}" if os.path.exists(self.path) else f"it wrote no {self.path}"
-        self._failure = EncoderError(f"FFmpeg {how}; {kept}. It said: {words or 'nothing'}")
+        self._failure = EncoderError(f"FFmpeg {how}; {kept}. It said: {stderr or 'nothing'}")
         return self._failure
 
     def _close(self) -> None:
@@ -208,10 +235,10 @@ class Encoder:
 _running: "weakref.WeakSet[Encoder]" = weakref.WeakSet()
 
 
-def _leave_all() -> None:
+def _detach_all() -> None:
     """Close the inherited ends of the pipes in a forked child: as long as one is open, FFmpeg never sees the end."""
     for encoder in list(_running):
-        encoder.leave()
+        encoder.detach()
 
 
-os.register_at_fork(after_in_child=_leave_all)
+os.register_at_fork(after_in_child=_detach_all)

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidrec.clips.clip import open_clip as open_clip
+    from vidrec.clips import open_clip as open_clip
     from vidrec.files.names import check_name as check_name
     from vidrec.loggers.base import encoding_of as encoding_of
     from vidrec.loggers.base import finished as finished
@@ -13,7 +13,7 @@ _HOMES = {
     "check_name": "vidrec.files.names",
     "encoding_of": "vidrec.loggers.base",
     "finished": "vidrec.loggers.base",
-    "open_clip": "vidrec.clips.clip",
+    "open_clip": "vidrec.clips",
     "publish": "vidrec.files.names",
 }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vidrec.clips.clip import Clip, FileClip, TensorClip
+from vidrec.clips import Clip, FileClip, TensorClip
 from vidrec.clips.video import Video
 from vidrec.errors import FrameError, SettingError, VidrecError, VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
@@ -121,7 +121,7 @@ def finished(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) ->
         clip.published()
         raise
     except BaseException:
-        clip.discard()
+        clip.delete()
         raise
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import csv as torchrl_csv
 
-from vidrec.clips.clip import FileClip, open_clip
+from vidrec.clips import FileClip, open_clip
 from vidrec.clips.video import Video
 from vidrec.errors import VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding

@@ -6,7 +6,7 @@ from typing import Any
 
 from torchrl.record.loggers._service import _LoggerClient
 
-from vidrec.clips.clip import Clip, TensorClip, open_clip
+from vidrec.clips import Clip, TensorClip, open_clip
 from vidrec.clips.video import Video
 from vidrec.errors import VidrecError
 from vidrec.files.names import check_name, drop

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchrl.record.loggers._service import _LoggerClient
 from torchrl.record.loggers.common import Logger
 
-from vidrec.clips.clip import Clip, FileClip, TensorClip
+from vidrec.clips import Clip, FileClip, TensorClip
+from vidrec.clips.base import Array
 from vidrec.clips.video import Video
 from vidrec.errors import EncoderError, SettingError, VidrecError, VidrecWarning, raise_first
 from vidrec.files.names import share
@@ -75,7 +76,7 @@ class TeeLogger(VideoLogger, Logger):
             clip.fill(video, name)
             return clip.publish(name, step, settings)
         finally:
-            clip.discard()  # what was not published, the caller still has
+            clip.delete()  # what was not published, the caller still has
 
     def log_scalar(self, name: str, value: float, step: int | None = None, **settings: Any) -> None:
         """Log a scalar with every logger."""
@@ -171,7 +172,7 @@ class Branch:
         if self.error is not None:  # it says itself what is left of the video
             self.loggers.clear()
             if self.clip is not None:
-                self.clip.leave()
+                self.clip.detach()
             return None, [self.error]
         for logger in list(self.loggers):
             try:
@@ -250,13 +251,13 @@ class TeeClip(Clip):
     def waiting(self) -> bool:
         return bool(self._aside or self.frames)
 
-    def _add(self, frame: Tensor) -> None:
+    def _add(self, frame: Array) -> None:
         if not self._branches:
             self._open()
         for branch in self._branches:
             if branch.clip is not None and branch.error is None:
                 try:
-                    branch.clip.write(frame.unsqueeze(0))
+                    branch.clip.write(frame[None])
                 except Exception as error:  # raised by `publish`, when the others have theirs
                     branch.error = error
         self._raise_if_all_failed()
@@ -266,7 +267,7 @@ class TeeClip(Clip):
             failed, self._branches = self._branches, []
             for branch in failed:
                 if branch.clip is not None:
-                    branch.clip.leave()
+                    branch.clip.detach()
             raise_first([branch.error for branch in failed if branch.error])
 
     def fill(self, video: Tensor, name: str) -> None:
@@ -306,18 +307,18 @@ class TeeClip(Clip):
     def iter_frames(self) -> Iterator[Tensor]:
         return self._clips[0].iter_frames() if self._clips else iter(())
 
-    def discard(self) -> None:
+    def delete(self) -> None:
         for branch in [*self._branches, *self._aside]:
             if branch.clip is not None and branch.error is None:
-                branch.clip.discard()
+                branch.clip.delete()
             elif branch.clip is not None:
-                branch.clip.leave()
+                branch.clip.detach()
         self._aside.clear()
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         for branch in [*self._branches, *self._aside]:
             if branch.clip is not None:
-                branch.clip.leave()
+                branch.clip.detach()
 
 
 def _wish(clip: Clip) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 
-from vidrec.clips.clip import FileClip, open_clip
+from vidrec.clips import FileClip, open_clip
 from vidrec.clips.video import Video
 from vidrec.errors import FrameError, SettingError, VidrecWarning, need
 from vidrec.ffmpeg.encoding import Encoding

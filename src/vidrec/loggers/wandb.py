@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import wandb as torchrl_wandb
 
-from vidrec.clips.clip import FileClip, open_clip
+from vidrec.clips import FileClip, open_clip
 from vidrec.clips.video import Video
 from vidrec.errors import FrameError, SettingError, need
 from vidrec.ffmpeg.encoding import Encoding

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vidrec.clips.clip import Clip, TensorClip
+from vidrec.clips import Clip, TensorClip
 from vidrec.clips.video import Video
 from vidrec.episode import Episode
 from vidrec.errors import EncoderError, VidrecWarning, raise_first
@@ -309,7 +309,7 @@ class Recording:
         """Throw away what a track has recorded since its last video."""
         with self.lock:
             if track.clip is not None:
-                track.clip.discard()
+                track.clip.delete()
             self._forget(track)
 
     def clear(self) -> None:
@@ -367,7 +367,7 @@ class Recording:
 
     def _forget(self, track: Track) -> None:
         if track.clip is not None:
-            track.clip.leave()
+            track.clip.detach()
         track.forget()
 
     def leave(self) -> None:

@@ -59,7 +59,7 @@ class LeftClip:
         """Return the parts that hold each frame once.
 
         A part that joins those with lower numbers was cut off as long as the first of them is there, and stands for
-        them once it is gone; see `vidrec.clips.clip.EncodedClip`.
+        them once it is gone; see `vidrec.clips.EncodedClip`.
         """
         joined = [path for path in self.parts if _joins(path)]
         begin = 0
