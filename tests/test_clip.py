@@ -16,7 +16,7 @@ from tensordict import MemoryMappedTensor
 from vidrec.clips import TensorClip, open_clip
 from vidrec.errors import EncoderError, FrameError
 from vidrec.ffmpeg.encoder import Encoder
-from vidrec.ffmpeg.encoding import Encoding
+from vidrec.ffmpeg.encoding import BT709_TAGS, TO_BT709, Encoding
 from vidrec.files.names import MARK
 
 TENSORS = ["pt", "memmap"]
@@ -447,6 +447,26 @@ def test_an_odd_frame_is_padded_by_its_own_last_row_and_column(clip, video_forma
     assert np.abs(frame[-1] - frame[-2]).max() <= 4
     assert np.abs(frame[:, -1] - frame[:, -2]).max() <= 4
     assert frame[-1, -1].min() > 200
+
+
+@pytest.mark.parametrize("size", [(48, 64), (31, 45), (210, 160), (1, 8), (8, 1)], ids=str)
+@pytest.mark.parametrize(("video_format", "scale"), [("mp4", 2), ("mp4", 4), ("mp4", 6), ("webm", 2)])
+def test_enlarging_the_planes_gives_the_video_that_enlarging_the_frames_gives(
+    clip, monkeypatch, video_format, scale, size
+):
+    frames, decoded = noise(3, *size), []
+    for chain in ("planes", "frames"):
+        one = clip(video_format, scale=scale)
+        if chain == "frames":
+            filters = f"scale=w={size[1] * scale}:h={size[0] * scale}:flags=neighbor,{TO_BT709}"
+            chain = f"{filters},format=yuv420p,{BT709_TAGS}"
+            monkeypatch.setattr(Encoding, "_filters", lambda encoding, size, chain=chain: chain)
+        one.write(frames)
+        path = one.finish().path
+        assert "yuv420p(tv, bt709" in probe(path)
+        decoded.append(decode(path))
+    assert decoded[0].shape == (3, size[0] * scale, size[1] * scale, 3)
+    assert np.array_equal(*decoded)
 
 
 @pytest.mark.parametrize("video_format", ENCODED)

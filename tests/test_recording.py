@@ -122,16 +122,15 @@ def test_an_interrupt_between_the_bytes_of_a_frame_costs_at_most_that_frame(befo
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
     for number in range(before):
         recorder._apply_transform(numbered(number))
-    write = os.write
 
-    def interrupted(fd, data):
-        if len(data) == 48 * 64 * 3:
-            write(fd, data[: len(data) // 2])
-            raise KeyboardInterrupt
-        return write(fd, data)
+    def interrupted(fd, buffers):
+        data = b"".join(buffers)
+        assert len(data) == 48 * 64 * 3
+        os.write(fd, data[: len(data) // 2])
+        raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "write", interrupted)
+        patch.setattr(os, "writev", interrupted)
         with pytest.raises(KeyboardInterrupt):
             recorder._apply_transform(numbered(9))
     for number in (20, 30):

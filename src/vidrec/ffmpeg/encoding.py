@@ -82,6 +82,10 @@ GIF_MAX_FPS = 100
 GIF_PALETTE = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none"
 """A palette for each frame, so that nothing of the clip is held back: up to 255 colours are exact, but for rounding."""
 
+# pixels that were enlarged are averaged over themselves: area is exact for them and fair to the others
+TO_BT709 = "scale=flags=area:out_color_matrix=bt709:out_range=tv"
+BT709_TAGS = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -241,6 +245,8 @@ class Encoding:
     def _filters(self, size: tuple[int, int]) -> str:
         factor = self.factor(size)
         enlarged = (size[0] * factor, size[1] * factor)
+        if self._pixel_format == "yuv420p" and factor % 2 == 0:
+            return ",".join([f"{TO_BT709},format=yuv444p,{_enlarge_planes(size, factor)}", BT709_TAGS])
         height, width = self.file_size(size)
         filters = []
         if factor > 1:
@@ -251,13 +257,26 @@ class Encoding:
         if self.codec == "gif":
             filters.append(GIF_PALETTE)
         elif "yuv" in self._pixel_format or self._subsampled:
-            # enlarged pixels are averaged over themselves, so that area is exact for them and fair to the others
-            filters.append("scale=flags=area:out_color_matrix=bt709:out_range=tv")
-            filters.append(f"format={self._pixel_format}")
-            filters.append("setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709")
+            filters += [TO_BT709, f"format={self._pixel_format}", BT709_TAGS]
         else:
             filters.append(f"format={self._pixel_format}")
         return ",".join(filters)
+
+
+def _enlarge_planes(size: tuple[int, int], factor: int) -> str:
+    """Return the filters that turn yuv444p into yuv420p, enlarged by an even factor, without resampling colours.
+
+    yuv420p stores colours at half the resolution. If frames are enlarged by 2, that is the original resolution, so that
+    the colour planes stay as they are. The luma plane alone is enlarged by 2.
+    """
+
+    def enlarged(by: int) -> str:
+        return f"scale=w={size[1] * by}:h={size[0] * by}:flags=neighbor" if by > 1 else "null"
+
+    half = enlarged(factor // 2)
+    planes = f"[y]{enlarged(factor)}[luma];[u]{half}[blue];[v]{half}[red];[luma][blue][red]"
+    merge = "mergeplanes=format=yuv420p:map0s=0:map0p=0:map1s=1:map1p=0:map2s=2:map2p=0"
+    return f"extractplanes=y+u+v[y][u][v];{planes}{merge}"
 
 
 SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
