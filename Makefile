@@ -48,10 +48,11 @@ test: .venv/.dev  ## the tests but the long ones; VIDREC_REQUIRE_ALL=1 lets none
 test-all: .venv/.dev  ## all tests, with full products, 100 kills and 10,000 clips
 	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL)
 
-check: .venv/.dev  ## lint, format and types
+check: .venv/.dev  ## lint, format, types, and the contract between the folders
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 cover: .venv/.dev  ## which lines and branches the tests run; fails below 95 %
 	$(PYTEST) $(PARALLEL) -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=95

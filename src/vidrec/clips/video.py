@@ -27,7 +27,7 @@ class Video:
         height: of the frames in the file, in pixels; enlarged ones if the encoding enlarged them.
         width: the same.
         encoding: how it was encoded.
-        env: which env of a batched env it shows, if each has its own videos.
+        env_id: which env of a batched env it shows, if each has its own videos.
         episode: which episode it shows, if each has its own video.
     """
 
