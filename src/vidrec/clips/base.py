@@ -82,12 +82,6 @@ class Clip(ABC):
     def detach(self) -> None:  # noqa: B027 - most have nothing open
         """Close what is open, and keep all files as they are. The clip is not used again."""
 
-    def discard(self) -> None:
-        self.delete()
-
-    def leave(self) -> None:
-        self.detach()
-
     def _checked(self, frames: Array | Tensor) -> Array:
         """Return `frames` as an array, or raise `FrameError` if they have another size than those before."""
         array = np.asarray(frames)
