@@ -66,7 +66,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     yield
     # a test that leaves a clip open would have it published into the folder of another
     for left in lifetime.unfinished():
-        left.clear()
+        left.delete()
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ import vidrec
 from vidrec import CSVLogger, VideoRecorder
 from vidrec.ffmpeg.files import run
 from vidrec.files.index import VideoIndex
+from vidrec.tools import verify as verify_module
 from vidrec.tools.repair import repair
 from vidrec.tools.verify import verify
 
@@ -75,6 +76,20 @@ def edit_index(old, new):
 # what verify finds
 
 
+def test_rows_of_videos_that_were_deleted_are_dropped_on_request_and_no_others():
+    published(step=0).unlink()
+    published(step=1)
+    assert list(wrong()) == ["game_0.mp4"]
+    assert answer("repair", RUN, "--sync", "--dry-run")[0]["outcome"].startswith("to be deleted: the row")
+    assert answer("repair", RUN) == []
+    assert list(wrong()) == ["game_0.mp4"]
+    assert [row["outcome"] for row in answer("repair", RUN, "--sync")] == [
+        "deleted: the row of a video that is not there"
+    ]
+    assert wrong() == {}
+    assert [row["file"] for row in VideoIndex(RUN).rows()] == ["videos/game_1.mp4"]
+
+
 @pytest.mark.parametrize("video_format", ["mp4", "webm", "mkv", "gif", "apng", "pt", "memmap"])
 def test_nothing_is_wrong_with_what_a_logger_has_published(video_format):
     published(video_format)
@@ -98,7 +113,7 @@ def test_a_file_that_is_missing_and_one_that_has_no_row_or_two():
     with (RUN / "videos.csv").open("a") as file:
         file.write((RUN / "videos.csv").read_text().splitlines()[-1] + "\n")
     assert wrong() == {
-        "game_0.mp4": "is not there, and has a row in videos.csv",
+        "game_0.mp4": verify_module.NO_FILE,
         "game_1.mp4": "has no row in videos.csv",
         "game_2.mp4": "has 2 rows in videos.csv",
     }

@@ -128,9 +128,9 @@ def test_other_file_systems_give_the_same_files(lacks, monkeypatch):
             pytest.skip("there is no second file system")
         with tempfile.TemporaryDirectory(dir=shm) as log_dir:
             source = CSVLogger("run", log_dir=log_dir).log_video("video", video_of(9), step=0)
-            moved = CSVLogger("run").log_video("video", source, step=0)
-            assert not source.path.exists()
-        assert numbers_in(moved.path) == [9]
+            copied = CSVLogger("run").log_video("video", source, step=0)
+            assert numbers_in(source.path) == [9]
+        assert numbers_in(copied.path) == [9]
         return
     logger = CSVLogger("run")
     logger.log_video("video", video_of(1), step=0)
@@ -292,3 +292,38 @@ def test_a_row_behind_one_that_was_cut_off_is_whole():
     rows = list(csv.DictReader(index.read_text().splitlines()))
     assert [row["file"] for row in rows] == ["videos/video_0.mp4", "videos/video_1.mp4"]
     assert rows[1]["frames"] == "1"
+
+
+@pytest.mark.parametrize("bad", [torch.zeros(3), "no video"])
+def test_a_video_that_is_refused_uses_up_no_step(bad):
+    logger = CSVLogger("run")
+    with pytest.raises(FrameError):
+        logger.log_video("video", bad)
+    with pytest.raises(SettingError):
+        logger.log_video("video", video_of(1), no_such_setting=1)
+    assert logger.log_video("video", video_of(1)).path.name == "video_0.mp4"
+    assert logger.log_video("video", video_of(1)).path.name == "video_1.mp4"
+
+
+def test_a_row_goes_under_the_columns_that_the_index_has():
+    logger = CSVLogger("run")
+    logger.log_video("video", video_of(1), step=0)
+    index = Path("csv_logs/run/videos.csv")
+    index.write_text("file,note,step\nvideos/a.mp4,mine,7\n")
+    logger.log_video("video", video_of(1, 2), step=3)
+    own, new = rows()
+    assert (own["file"], own["note"], own["step"], own["frames"]) == ("videos/a.mp4", "mine", "7", None)
+    assert (new["file"], new["note"], new["step"], new["frames"]) == ("videos/video_3.mp4", "", "3", "2")
+    index.write_text("".join(f"{','.join(row)}\n" for row in [["step", "file", *list(new)[3:]], ["1", "videos/b.mp4"]]))
+    video = logger.log_video("video", video_of(1), step=4)
+    logger.remove_video(video)
+    assert [row["file"] for row in rows()] == ["videos/b.mp4"]
+
+
+def test_there_is_an_index_on_a_file_system_without_locks(monkeypatch):
+    def no_lock(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    CSVLogger("run").log_video("video", video_of(1), step=0)
+    assert [row["file"] for row in rows()] == ["videos/video_0.mp4"]

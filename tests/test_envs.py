@@ -374,7 +374,7 @@ def test_an_encoder_that_dies_costs_the_other_envs_nothing():
     recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", make_grid=False)
     env = TransformedEnv(EpisodesEnv([[20]] * 3), recorder)
     td = env.reset()
-    process = recorder._recording.tracks[0].clip._encoder._process
+    process = recorder._recording.streams[0].clip._encoder._process
     process.kill()
     process.wait()
     with pytest.raises(EncoderError, match="exit code -9"):
@@ -429,7 +429,7 @@ def test_64_envs_at_once_and_1000_episodes_leave_nothing_behind(episodes):
     recorder = record(EpisodesEnv([[9]] * 64, size=(12, 16)), 3, make_grid=False)
     threads = {
         args[args.index("-threads") + 1]
-        for args in (track.clip._encoder._process.args for track in recorder._recording.tracks.values() if track.clip)
+        for args in (track.clip._encoder._process.args for track in recorder._recording.streams.values() if track.clip)
     }
     assert threads == {"1"}
     recorder.dump(step=0)
@@ -502,10 +502,10 @@ def test_an_episode_that_could_not_be_published_is_a_video_of_its_own():
 
 def test_keep_tells_episodes_that_are_equal_from_one_another():
     recorder = record(EpisodesEnv([[2]], batch_size=()), 2, make_grid=False, keep=keep_last(1))
-    recorder._known_envs = None  # an environment made anew counts from 0 again
+    recorder._source_of = recorder._source = None  # an environment made anew counts from 0 again
     TransformedEnv(EpisodesEnv([[2]], batch_size=()), recorder.clone())
     other = VideoRecorder(
-        CSVLogger("run", video_format="mkv"), "other", skip=1, make_grid=False, keep=recorder._choice.keep
+        CSVLogger("run", video_format="mkv"), "other", skip=1, make_grid=False, keep=recorder._selection.keep
     )
     TransformedEnv(EpisodesEnv([[2]], batch_size=()), other).rollout(2, break_when_any_done=False)
     assert [name.rpartition("_")[0] for name in found()] == ["other_ep0"]
@@ -515,7 +515,12 @@ def test_keep_tells_episodes_that_are_equal_from_one_another():
 def test_keep_best_takes_nan_for_the_worst_and_copies_begin_anew():
     keep = keep_best(1)
     episodes = [Episode(None, n, 1, value, True, False) for n, value in enumerate([float("nan"), 1.0, 3.0, 2.0, 3.0])]
-    assert [keep(episode) for episode in episodes] == [True, True, True, False, False]
+    wanted = []
+    for episode in episodes:
+        wanted.append(keep(episode))
+        if wanted[-1]:
+            keep.add(episode, None, None)
+    assert wanted == [True, True, True, False, False]
     other = pickle.loads(pickle.dumps(keep))
     assert other(episodes[0])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from numbered_frames import numbered, numbers_in
-from processes import encoders, started, wait_for_encoders, within
+from processes import encoders, run_python, started, wait_for_encoders, within
 
 from vidrec import CSVLogger, VideoRecorder
 from vidrec.recording import lifetime
@@ -222,6 +222,27 @@ def test_a_process_without_open_clips_dies_by_the_signal():
     code, _, errors, _ = terminated("    recorder = record()\n    recorder.dump()\n    ready()")
     assert (code, errors) == (-signal.SIGTERM, "")
     finished()
+
+
+def test_what_sigterm_does_can_be_turned_off():
+    code, _, errors, _ = terminated("""
+    import vidrec
+    record()
+    vidrec.handle_sigterm(False)
+    recorder = record()
+    ready()
+    """)
+    assert (code, errors) == (-signal.SIGTERM, "")
+
+
+def test_the_environment_turns_off_what_sigterm_does(monkeypatch):
+    monkeypatch.setenv("VIDREC_SIGTERM", "0")
+    run_python("""
+    import signal, torch, vidrec
+    recorder = vidrec.VideoRecorder(vidrec.CSVLogger("run"), "video")
+    recorder._apply_transform(torch.zeros(48, 64, 3, dtype=torch.uint8))
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    """)
 
 
 def test_a_second_sigterm_ends_at_once():

@@ -706,9 +706,8 @@ def test_a_sidecar_that_somebody_has_written_is_no_exception_and_costs_nothing(v
     assert path in left or (one.video and shown(one.video) == list(range(20)))
 
 
-def test_a_copy_of_the_index_and_shares_are_deleted_and_nothing_else_is():
+def test_a_copy_of_the_index_or_a_video_is_deleted_and_nothing_else_is():
     path = leave()
-    share = names.share(path)
     index = VideoIndex(RUN.absolute())
     index.add(tag="x", step=0, file="videos/x.mp4")
     copies = [RUN / "videos.csv.part-0123abcd", RUN / "videos/game_7.mp4.part-89abcdef"]
@@ -717,7 +716,7 @@ def test_a_copy_of_the_index_and_shares_are_deleted_and_nothing_else_is():
     shutil.copy(path, RUN / "videos/x.mp4")
     done = list(repair(RUN.absolute()))
     outcomes = {one.clip: one.outcome for one in done}
-    assert [outcomes.pop(copy.absolute()) for copy in [*copies, share]] == ["deleted: a copy that was cut off"] * 3
+    assert [outcomes.pop(copy.absolute()) for copy in copies] == ["deleted: a copy that was cut off"] * 2
     assert list(outcomes.values()) == ["repaired"]
     assert part_files() == []
     assert [row["tag"] for row in rows()] == ["x", "game"]
@@ -750,19 +749,18 @@ def test_an_index_that_is_being_written_anew_is_no_leftover(monkeypatch):
     assert seen == [[]]
 
 
-def test_the_share_of_a_tee_that_is_publishing_is_no_leftover():
+def test_the_clip_of_a_tee_that_is_publishing_is_no_leftover():
     seen = []
 
     class Looks(CSVLogger):
         def log_video(self, name, video, *args, **settings):
-            seen.append((video.path, scan.left_copies(Path.cwd())))
+            seen.append((scan.left_copies(Path.cwd()), [clip.in_use for clip in scan.left_clips(Path.cwd())]))
             return super().log_video(name, video, *args, **settings)
 
     recorder = VideoRecorder(TeeLogger(Looks("one", "."), Looks("two", ".")), "game", skip=1)
     recorder._apply_transform(numbered(1))
     recorder.dump()
-    assert "-share" in seen[0][0].name
-    assert [left for _, left in seen] == [[], []]
+    assert seen == [([], [True]), ([], [True])]
 
 
 def test_a_copy_onto_another_file_system_that_was_killed_costs_nothing(tmp_path):
@@ -795,3 +793,12 @@ def test_a_copy_onto_another_file_system_that_was_killed_costs_nothing(tmp_path)
         assert list(range(20)) in [shown(path) for path in found]
     finally:
         subprocess.run(["umount", "--lazy", other], check=True)
+
+
+def test_a_video_under_the_next_free_name_gets_the_row_of_its_own_tag_and_step():
+    path = leave("memmap")
+    stem = path.name.partition(".part-")[0]
+    video = path.with_name(f"{stem}_3_1.memmap")
+    path.rename(video)
+    list(repair(RUN.absolute()))
+    assert [(row["tag"], row["step"], row["file"]) for row in rows()] == [(stem, "3", f"videos/{stem}_3_1.memmap")]

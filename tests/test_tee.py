@@ -30,6 +30,7 @@ from vidrec.clips import TensorClip
 from vidrec.clips import base as clip_module
 from vidrec.ffmpeg import encoder as encoder_module
 from vidrec.ffmpeg.encoder import Encoder
+from vidrec.files import forks
 
 
 def record(recorder, numbers):
@@ -294,14 +295,14 @@ def test_a_published_video_does_not_change_while_another_logger_waits_for_its_ow
 
 
 def test_a_file_that_cannot_be_shared_costs_the_others_nothing(monkeypatch):
-    def full(source):
+    def full(source, target):
         raise OSError(28, "No space left on device")
 
     memory = MemoryLogger()
     recorder = VideoRecorder(TeeLogger(CSVLogger("a"), CSVLogger("b"), memory), "video")
     record(recorder, range(3))
     with monkeypatch.context() as patch:
-        patch.setattr("vidrec.loggers.tee.share", full)
+        patch.setattr("vidrec.loggers.csv.publish", full)
         with pytest.raises(OSError, match="No space left") as caught:
             recorder.dump()
     assert "is kept for" in caught.value.__notes__[0]
@@ -439,7 +440,7 @@ def test_what_a_failed_encoder_leaves_is_let_go_of():
     before = len(os.listdir("/proc/self/fd"))
     for number in range(3):
         record(recorder, [number])
-        [encoder] = list(encoder_module._running)
+        [encoder] = [holder for holder in forks.registered if isinstance(holder, encoder_module.Encoder)]
         encoder._process.kill()
         with pytest.raises(EncoderError):
             recorder.dump()

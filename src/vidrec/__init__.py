@@ -25,20 +25,22 @@ if TYPE_CHECKING:
     from vidrec.recorder import TensorDictRecorder as TensorDictRecorder
     from vidrec.recorder import VideoRecorder as VideoRecorder
     from vidrec.recording.failure import Failure as Failure
-    from vidrec.sources.episodes import keep_best as keep_best
-    from vidrec.sources.episodes import keep_last as keep_last
+    from vidrec.recording.lifetime import handle_sigterm as handle_sigterm
+    from vidrec.recording.retention import keep_best as keep_best
+    from vidrec.recording.retention import keep_last as keep_last
 
 __version__ = "0.1.0"
 
 _NAMES = {
     "ffmpeg.encoding": ("Encoding",),
     "episode": ("Episode",),
-    "sources.episodes": ("keep_best", "keep_last"),
+    "recording.retention": ("keep_best", "keep_last"),
     "errors": (
         *("EncoderError", "ExtraError", "FrameError", "SettingError", "TagError"),
         *("VidrecError", "VidrecWarning"),
     ),
     "recording.failure": ("Failure",),
+    "recording.lifetime": ("handle_sigterm",),
     "loggers.base": ("VideoLogger",),
     "loggers.csv": ("CSVLogger",),
     "loggers.memory": ("MemoryLogger",),

@@ -54,7 +54,7 @@ def info(
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             about = {"error": str(error)}
         about = {"file": str(path)} | about
-        found.append({name: value for name, value in about.items() if name not in ("times", "words")})
+        found.append({name: value for name, value in about.items() if name not in ("times", "problem")})
     _print(found, as_json)
     raise typer.Exit(int(any("error" in about for about in found)))
 
@@ -71,10 +71,11 @@ def verify(path: Folder, as_json: AsJson = False) -> None:
 def repair(
     path: Folder,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what would be done.")] = False,
+    sync: Annotated[bool, typer.Option("--sync", help="Drop the rows of videos that were deleted.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make ordinary videos of clips that a crash left unfinished; exit with 1 if one fails."""
-    done = list(repairs.repair(path.resolve(), dry_run=dry_run, watch=_watch))
+    done = list(repairs.repair(path.resolve(), dry_run=dry_run, sync=sync, watch=_watch))
     found = [
         {
             "clip": _from_here(one.clip),

@@ -31,3 +31,19 @@ class Episode:
     def ended(self) -> str:
         """``"terminated"``, ``"truncated"``, or ``"unfinished"``: its video was finished before it ended."""
         return "terminated" if self.terminated else "truncated" if self.truncated else "unfinished"
+
+
+@dataclass(eq=False, slots=True)
+class RunningEpisode:
+    """An episode while it runs. Its source counts, and whoever finishes a video asks what it is by then."""
+
+    env_id: int | None
+    number: int
+    of_grid: bool = False
+    length: int = 0
+    return_: float = 0.0
+
+    def end(self, *, terminated: bool = False, truncated: bool = False) -> Episode:
+        """Return the episode as it is now; unfinished if neither flag is true."""
+        cut = truncated and not terminated
+        return Episode(self.env_id, self.number, self.length, self.return_, terminated, cut, self.of_grid)

@@ -7,7 +7,7 @@ Each is also the built-in one in brackets:
     ├── SettingError  (ValueError)  an argument or encoder setting that is unknown or cannot be
     ├── TagError      (ValueError)  a tag, suffix or name that would leave the logger's folder
     ├── ExtraError    (ImportError) a package that only some need is not installed
-    └── EncoderError  (OSError)     FFmpeg failed or hangs; carries FFmpeg's own words and the file it leaves
+    └── EncoderError  (OSError)     FFmpeg failed or hangs; carries FFmpeg's stderr and the file it leaves
 
     VidrecWarning (UserWarning)     what was recorded is safe, but not quite as asked
 """
@@ -38,7 +38,7 @@ class ExtraError(VidrecError, ImportError):
 
 
 class EncoderError(VidrecError, OSError):
-    """FFmpeg failed, died or hangs; the message holds its own words and the file it leaves."""
+    """FFmpeg failed, died or hangs; the message holds its stderr and the file it leaves."""
 
 
 class VidrecWarning(UserWarning):
@@ -60,7 +60,7 @@ def shown(value: object) -> str:
         return type(value).__name__
 
 
-def words(error: BaseException) -> str:
+def message(error: BaseException) -> str:
     """Return what an exception says, its notes included."""
     return "; ".join([str(error), *getattr(error, "__notes__", [])])
 
@@ -68,6 +68,6 @@ def words(error: BaseException) -> str:
 def raise_first(errors: Sequence[Exception]) -> None:
     """Raise the first of `errors`, with what the others say as notes; do nothing if there is none."""
     for another in errors[1:]:
-        errors[0].add_note(f"and: {words(another)}")
+        errors[0].add_note(f"and: {message(another)}")
     if errors:
         raise errors[0]

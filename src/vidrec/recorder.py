@@ -1,7 +1,11 @@
 """VideoRecorder, the transform: the only file that knows TorchRL's transform protocol."""
 
+import os
+import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -9,24 +13,34 @@ import torch
 from tensordict import NonTensorData, NonTensorStack, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
+from torch.compiler import is_compiling
 from torchrl.data.tensor_specs import TensorSpec
-from torchrl.envs import EnvBase
+from torchrl.envs import EnvBase, EnvCreator, TransformedEnv
 from torchrl.envs.transforms import Compose, Transform
 from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
-from vidrec.clips import TensorClip
-from vidrec.clips.video import Video
+from vidrec.clips import TensorClip, Video
 from vidrec.episode import Episode
-from vidrec.errors import SettingError, raise_first, words
-from vidrec.frames.entries import Entries, Look
-from vidrec.frames.frames import Flags, arrange, check_layout, contiguous, to_rgb
+from vidrec.errors import SettingError, message, raise_first
+from vidrec.frames import Entries, Look, arrange, check_layout, to_rgb
+from vidrec.loggers.csv import CSVLogger
+from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure
-from vidrec.recording.recording import Recording, Track
-from vidrec.sources.envs import Choice, Envs
+from vidrec.recording.recording import Recording
+from vidrec.recording.stream import Stream
+from vidrec.sources.envs import Ended, EnvSource
 from vidrec.sources.samples import Samples
+from vidrec.sources.selection import Selection
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
+
+
+OF_THIS_PROCESS = ("_owner", "_samples", "_source", "_source_of")
+"""What a copy does not get: it records for itself."""
+
+_recorders: "weakref.WeakKeyDictionary[EnvBase, dict[str, weakref.ref[VideoRecorder]]]" = weakref.WeakKeyDictionary()
+"""For each base env, the recorder that was in it first, of those that are copies of one."""
 
 
 def _of_recording(name: str, doc: str) -> Any:
@@ -82,7 +96,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         dump_on_done: finish the video of an episode when it ends, by whatever transform: that of a env, or that of a
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
         layout: names the axes of a frame where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
-            the rule in `vidrec.frames.frames`.
+            the rule in `vidrec.frames.entries`.
         env_ids: which envs of a batched env to record, their numbers or a slice; None is all.
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
@@ -98,6 +112,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     """
 
     _recording: Recording
+    _source: EnvSource | None
+    _source_of: Any
 
     def __init__(
         self,
@@ -122,23 +138,30 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     ) -> None:
         sides = center_crop if isinstance(center_crop, tuple) and len(center_crop) == 2 else (center_crop or None,)
         for name, value in [("skip", skip), ("max_frames", max_frames), *(("center_crop", side) for side in sides)]:
-            if value is not None and not (isinstance(value, Integral) and value > 0):
+            number = isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+            if value is not None and not number:
                 raise SettingError(f"{name}={value!r} must be a positive whole number, or None")
         if on_error not in ("raise", "warn"):
             raise SettingError(f"on_error={on_error!r} must be 'raise' or 'warn'")
-        self.__dict__["_recording"] = Recording()
+        if isinstance(logger, str | os.PathLike):
+            folder = Path(logger)
+            logger = CSVLogger(folder.name, log_dir=folder.parent)
+        self._keep(Recording())
         # center_crop is ours: TorchRL's asks for torchvision
         super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, fps, max_frames, dump_on_done, **kwargs)
         if len(self.in_keys) != len(self.out_keys):
             raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
         self.center_crop = center_crop
         self.layout = None if layout is None else check_layout(layout)
-        self._choice = Choice(env_ids, episode_trigger, step_trigger, dump_on_done, keep, max_frames)
+        self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
+        self._selection.check(dump_on_done, max_frames)
         self._recording.keep, self._recording.on_error = keep, on_error
-        self._samples = Samples(self._recording, self._choice)
-        self._known_envs: Envs | None = None
-        self._stepped: TensorDictBase | None = None
         self._recording.check()
+
+    def _keep(self, recording: Recording) -> None:
+        """Record into `recording`, whose videos are finished when no recorder has it any more."""
+        self.__dict__.update(_recording=recording, _owner=lifetime.owner(recording), _samples=None)
+        self.__dict__.update(_source=None, _source_of=None)
 
     # TorchRL's attributes, kept in the recording, where the end of the process and copies find them
 
@@ -161,10 +184,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     @obs.setter
     def obs(self, value: Sequence[Tensor]) -> None:
-        frames = [contiguous(to_rgb(arrange(frame, layout="CHW"))) for frame in value]
-        self._recording.clear()
-        for frame in frames:
-            self._recording.add(self._recording.tracks[None], frame)
+        frames = [to_rgb(arrange(frame, layout="CHW")).numpy() for frame in value]
+        self._recording.replace(frames)
 
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
         """Finish the video and publish it through the logger; on return it is whole and has its name.
@@ -195,12 +216,18 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 try:
                     dump(suffix=suffix, step=step)
                 except Exception as another:
-                    error.add_note(f"and the recorder {recorder.tag!r} behind it failed: {words(another)}")
+                    error.add_note(f"and the recorder {recorder.tag!r} behind it failed: {message(another)}")
             raise
 
     def close(self) -> None:
-        """Dump what is still open; called by ``env.close()``."""
-        self.dump()
+        """Dump what is still open; called by ``env.close()``.
+
+        An env that TorchRL makes, steps once and closes to read its specs (`EnvCreator`, `ParallelEnv`) has no video.
+        """
+        if _is_probe():
+            self._recording.delete()
+        else:
+            self.dump()
 
     def to_animation(self, **kwargs: Any) -> Any:
         """Show what was recorded since the last dump, as TorchRL's method does, and leave no figure open."""
@@ -213,64 +240,81 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def clone(self) -> Self:
         """Return a recorder with the same settings and no parent that has recorded nothing."""
         other: Self = super().clone()
-        other.__dict__["_recording"] = self._recording.copy()
-        other._samples = Samples(other._recording, other._choice)
-        other._known_envs = other._stepped = None
+        other._keep(self._recording.copy())
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_known_envs": None, "_stepped": None}
+        state = {name: value for name, value in super().__getstate__().items() if name not in OF_THIS_PROCESS}
+        return {**state, "_recording": self._recording.copy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._keep(self._recording)
 
     # the transform
 
     def _call(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         # of replay buffers, datasets, and whoever calls it; in an environment `_reset` and `_step` do not come by here
-        self._record_sample(self._entries(next_tensordict), next_tensordict)
+        self._record_sample(next_tensordict)
         return self._pass_on(next_tensordict)
 
     def _apply_transform(self, observation: Tensor) -> Tensor:
-        self._record_sample(iter([("frame", observation, None)]), None)
+        self._record_sample(observation)
         return observation
 
+    def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
+        if is_compiling():
+            return self._step_outside_graph(next_tensordict)
+        source = self._source_in(next_tensordict)
+        if source is None:  # called by hand
+            return self._call(next_tensordict)
+        try:
+            streams = source.step(next_tensordict, self.skip)
+        except Exception as error:
+            if not self._recording.tolerates(error):
+                raise
+            streams = []
+        if streams:
+            self._record(next_tensordict, source, streams)
+        if self.in_keys != self.out_keys:
+            self._pass_on(next_tensordict)
+        if source.ends:
+            self._finish(source, next_tensordict)
+        return next_tensordict
+
+    @torch.compiler.disable
+    def _step_outside_graph(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        return self._step(next_tensordict, next_tensordict)
+
+    @torch.compiler.disable
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
         # episodes are finished in three places: `_step`, as in TorchRL; `_post_step_mdp_hooks`, for what transforms
         # behind this one end in rollouts and collectors; and here, for the same in a loop of env.step() without hooks
-        env_ids = self._envs(tensordict_reset.batch_size)
-        if env_ids is None:  # called by hand
+        source = self._source_in(tensordict_reset)
+        if source is None:  # called by hand
             return self._call(tensordict_reset)
-        which = env_ids.resets(tensordict)
-        stepped, self._stepped = self._stepped, None
-        with self._recording.guarded():
-            if stepped is not None:
-                env_ids.end(stepped)
-        with self._recording.guarded():
-            env_ids.reset(which)
-        with self._recording.guarded():
-            self._record(tensordict_reset, env_ids, which)
+        which = source.resets(tensordict)
+        stepped, source.stepped = source.stepped, None
+        if stepped is not None:
+            self._finish(source, stepped)
+        self._finish_all(source.cut(which))
+        try:
+            source.begin(which)
+        except Exception as error:
+            if not self._recording.tolerates(error):
+                raise
+        if streams := source.offer(which, self.skip):
+            self._record(tensordict_reset, source, streams)
+            self._finish_all(source.full(self.max_frames))
         return self._pass_on(tensordict_reset)
-
-    def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
-        env_ids = self._envs(next_tensordict.batch_size)
-        if env_ids is None:
-            return self._call(next_tensordict)
-        with self._recording.guarded():
-            env_ids.step(next_tensordict)
-            self._stepped = next_tensordict if env_ids.by_episode else None
-            if env_ids.wanted.any():
-                which = ~env_ids.done(next_tensordict) if env_ids.native_autoreset and env_ids.by_episode else None
-                self._record(next_tensordict, env_ids, which)
-        self._pass_on(next_tensordict)
-        with self._recording.guarded():
-            env_ids.end(next_tensordict)
-        return next_tensordict
 
     def _reset_on_native_autoreset(
         self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase
     ) -> TensorDictBase:
         # called behind each step of an environment that resets itself
-        env_ids = self._envs(tensordict_reset.batch_size)
-        if env_ids is not None and env_ids.by_episode:
-            reset = env_ids.resets(tensordict)
+        source = self._source_in(tensordict_reset)
+        if source is not None and source.by_episode:
+            reset = source.resets(tensordict)
             if reset is not None and reset.any():
                 return self._reset(tensordict, tensordict_reset)
         return tensordict_reset
@@ -278,9 +322,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _post_step_mdp_hooks(
         self, tensordict: TensorDictBase, tensordict_: TensorDictBase
     ) -> tuple[TensorDictBase, TensorDictBase]:
-        if (env_ids := self._envs(tensordict.batch_size)) is not None:
-            with self._recording.guarded():
-                env_ids.end(tensordict.get("next"))
+        source = self._source_in(tensordict)
+        if source is not None and source.by_episode:
+            self._finish(source, tensordict.get("next"))
         return tensordict, tensordict_
 
     def transform_observation_spec(self, observation_spec: TensorSpec) -> TensorSpec:
@@ -296,77 +340,118 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 tensordict.set(out_key, value)
         return tensordict
 
-    @torch.compiler.disable
-    def _record(self, tensordict: TensorDictBase, env_ids: Envs, which: Flags | None = None) -> None:
-        """Keep the frames that are wanted; read none that are not.
-
-        `which` says of which envs there are new ones; None is of all.
-        """
-        tracks = env_ids.due(which, self.skip)
-        if tracks:
-            with self._recording.guarded(len(tracks)):
-                self._record_due(tensordict, env_ids, tracks)
-
-    def _record_due(self, tensordict: TensorDictBase, env_ids: Envs, tracks: list[Track]) -> None:
-        entries = Entries.read(self._entries(tensordict), self.layout)
-        if not entries:
-            return
-        entries = entries.choose(lambda frames, name: env_ids.pick(frames, tracks, name))
-        unknown = entries.unknown(env_ids.may_be_zeros(tensordict, tracks))
-        if all(map(np.all, unknown)):
-            return
-        if env_ids.by_env and any(map(np.any, unknown)):
-            known = np.flatnonzero(~np.any(unknown, axis=0))
-            tracks, entries = [tracks[at] for at in known], entries.take(known)
-            if not tracks:
+    def _record(self, tensordict: TensorDictBase, source: EnvSource, streams: list[Stream]) -> None:
+        """Read the frames that streams want, and write them."""
+        try:
+            entries = Entries.read(self._entries(tensordict), self.layout)
+            if not entries:
                 return
-        frames = entries.convert(self._look, None if env_ids.by_env else unknown)
+            blank = None
+            if source.picks:
+                entries = source.pick(entries, streams)
+            if source.resets_itself or entries.floating:
+                unknown = entries.unknown(source.may_be_zeros(tensordict, streams))
+                if all(map(np.all, unknown)):
+                    return
+                if source.by_env and (at := np.flatnonzero(~np.any(unknown, axis=0))).size < len(streams):
+                    streams, entries = [streams[i] for i in at], entries.take(at)
+                blank = None if source.by_env else unknown
+            frames = entries.convert(Look(self.center_crop, self.make_grid), blank)
+        except Exception as error:
+            if not self._recording.tolerates(error, len(streams)):
+                raise
+            return
+        self._recording.write(streams, frames[:, None] if source.by_env else frames[None])
+
+    def _finish(self, source: EnvSource, tensordict: TensorDictBase) -> None:
+        """Finish the videos of what ends with the outcome of a step; those that are finished, stay."""
+        try:
+            ended = source.ended(tensordict, self._recording.max_frames)
+        except Exception as error:
+            if not self._recording.tolerates(error):
+                raise
+            return
+        if ended:
+            self._finish_all(ended)
+
+    def _finish_all(self, ended: Sequence[Ended]) -> None:
         errors: list[Exception] = []
-        for track, own in zip(tracks, frames.unsqueeze(1) if env_ids.by_env else [frames], strict=True):
-            room = self._recording.admit(track, len(own))
+        for stream, episode in ended:
             try:
-                if room:
-                    self._recording.add(track, own[:room])
-                env_ids.added(track)
+                self._recording.finish(stream, episode, stream.began)
             except Exception as error:
                 errors.append(error)
         raise_first(errors)
 
     @torch.compiler.disable
-    def _record_sample(self, found: Iterator[tuple[str, Any, int | None]], sample: TensorDictBase | None) -> None:
+    def _record_sample(self, sample: TensorDictBase | Tensor) -> None:
         """Keep frames that come without an environment."""
-        with self._recording.guarded(1):
+        if self._samples is None:
+            self.__dict__["_samples"] = Samples(self._recording, self._selection)
+        try:
+            of = sample if isinstance(sample, TensorDictBase) else None
+            found = [("frame", sample, None)] if of is None else self._entries(of)
             if entries := Entries.read(found, self.layout):
-                self._samples.record(entries, sample, self._look, self.skip)
+                look = Look(self.center_crop, self.make_grid)
+                self._samples.record(entries, of, look, self.skip, self.dump_on_done)
+        except Exception as error:
+            if not self._recording.tolerates(error, 1):
+                raise
 
-    @property
-    def _look(self) -> Look:
-        return Look(self.center_crop, self.make_grid)
+    def _source_in(self, tensordict: TensorDictBase) -> EnvSource | None:
+        """Return what is recorded of the environment that this recorder is in now; None if it is in none."""
+        env: Any = self
+        while not isinstance(env, EnvBase):  # unlike `parent`, which is made of the transforms before this one
+            container = env.__dict__["_container"]
+            env = None if container is None else container()
+            if env is None:
+                return None
+        known = self._source_of
+        if (
+            known is None
+            or known[0]() is not env
+            or known[1:] != (tensordict.batch_size, self.make_grid, self.dump_on_done)
+        ):
+            self._enter(env, tensordict.batch_size)
+        return self._source
 
-    def _envs(self, batch_size: torch.Size) -> Envs | None:
-        """Return the envs of the environment that this recorder is in now, whose data is of `batch_size`."""
-        env = self._env()
-        if env is None:
-            return None
-        now = (id(env), batch_size, self.make_grid, self.dump_on_done)
-        if self._known_envs is None or self._known_envs.of != now:
-            if self._known_envs is not None:
-                self._known_envs.leave()
-            self._choice.dump_on_done = self.dump_on_done
-            self._known_envs = Envs(env, batch_size, self._recording, self._choice, self.make_grid)
-            self._known_envs.of = now
-        return self._known_envs
+    def _enter(self, env: EnvBase, batch_size: torch.Size) -> None:
+        """Begin to record an environment."""
+        before = self._source
+        self._source_of = (weakref.ref(env), batch_size, self.make_grid, self.dump_on_done)
+        if (original := self._original(env)) is not None:
+            self.__dict__.update(_recording=original._recording, _owner=original._owner, _source=original._source)
+            return
+        if before is not None:
+            self._finish_all(before.leave())
+        base = _base(env)
+        _recorders.setdefault(base, {})[self._recording.id] = weakref.ref(self)
+        self._recording.env = weakref.ref(base)
+        self._source = EnvSource(
+            env,
+            batch_size,
+            make_grid=self.make_grid,
+            dump_on_done=self.dump_on_done,
+            selection=self._selection,
+            stream=self._recording.stream,
+        )
 
-    def _env(self) -> EnvBase | None:
-        """Return the environment whose transform this is; unlike `parent`, which is made of those before it."""
-        transform: Any = self
-        while (container := transform.__dict__["_container"]) is not None:
-            transform = container()
-            if transform is None or isinstance(transform, EnvBase):
-                return transform
+    def _original(self, env: EnvBase) -> "VideoRecorder | None":
+        """Return the recorder that this one is a copy of, if it records the same base env for another transformed one.
+
+        Transforms that step their own parent do so through copies of the transforms before them. What such a copy sees
+        belongs to the streams of the original.
+        """
+        known = _recorders.get(_base(env), {})
+        for ancestor in reversed(self._recording.lineage[:-1]):
+            original = known[ancestor]() if ancestor in known else None
+            if original is not None and original._source_of[0]() is not env:
+                return original
         return None
 
-    def _entries(self, tensordict: TensorDictBase) -> Iterator[tuple[str, Any, int | None]]:
+    def _entries(self, tensordict: TensorDictBase) -> list[tuple[str, Any, int | None]]:
+        """Return name, data and the number of batch axes of each entry with frames."""
+        found: list[tuple[str, Any, int | None]] = []
         for key in self.in_keys:
             value = tensordict.get(key, None)
             if value is None:
@@ -374,12 +459,13 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                     continue
                 raise KeyError(f"{self}: {key!r} not found in tensordict {tensordict}")
             if isinstance(value, NonTensorStack):
-                yield repr(key), value.tolist(), None
+                found.append((repr(key), value.tolist(), None))
             elif isinstance(value, NonTensorData):
-                yield repr(key), value.data, None
+                found.append((repr(key), value.data, None))
             else:
                 holder = tensordict if isinstance(key, str) else tensordict.get(key[:-1])
-                yield repr(key), value, holder.batch_dims
+                found.append((repr(key), value, holder.batch_dims))
+        return found
 
     def _behind(self) -> Iterator[torchrl_recorder.VideoRecorder]:
         """The recorders that a `Compose` dumps after this one."""
@@ -389,6 +475,20 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             for behind in members[1 + next(i for i, member in enumerate(members) if member is transform) :]:
                 yield from (module for module in behind.modules() if isinstance(module, torchrl_recorder.VideoRecorder))
             transform = container()
+
+
+def _is_probe() -> bool:
+    """Return whether TorchRL closes an env that it has made to read its specs."""
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_globals.get("__name__") != EnvCreator.__module__:
+        frame = frame.f_back  # type: ignore[assignment]
+    return frame is not None
+
+
+def _base(env: EnvBase) -> EnvBase:
+    while isinstance(env, TransformedEnv):
+        env = env.base_env
+    return env
 
 
 class _Recorded(Sequence[Tensor]):
@@ -407,4 +507,4 @@ class _Recorded(Sequence[Tensor]):
         return list(self)[index]
 
     def clear(self) -> None:
-        self._recording.clear()
+        self._recording.delete()

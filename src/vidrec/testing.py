@@ -11,12 +11,11 @@ from torch import Tensor
 from torchrl.record.loggers.common import Logger
 from torchrl.record.recorder import VideoRecorder as TorchRLRecorder
 
-from vidrec.clips import Clip, FileClip
-from vidrec.clips.video import Video
+from vidrec.clips import Clip, FileClip, Video
 from vidrec.errors import SettingError, TagError, VidrecWarning
 from vidrec.files.names import MARK
-from vidrec.loggers.base import TensorLogger, VideoLogger
-from vidrec.loggers.service import adapt
+from vidrec.loggers.base import VideoLogger
+from vidrec.loggers.tee import loggers_of
 from vidrec.recorder import VideoRecorder
 
 SIZE = (48, 64)
@@ -48,7 +47,7 @@ def check_logger(make_logger: Callable[[], Any]) -> None:
     _check_recording(make_logger())
     _check_tensors(make_logger())
     _check_torchrl(make_logger())
-    if isinstance(logger := adapt(make_logger()), VideoLogger) and not isinstance(logger, TensorLogger):
+    if isinstance(logger := make_logger(), VideoLogger):
         _check_streaming(logger)
 
 
@@ -66,7 +65,7 @@ def _check_recording(logger: Any) -> None:
                 if first == 0:
                     raise
                 video = None  # a logger may refuse it, as long as it does not replace the first
-                recorder._recording.clear()
+                recorder._recording.delete()
         if isinstance(video, Video):
             _check_video(video, first)
             published.append((video, video.path.read_bytes()))
@@ -119,16 +118,18 @@ def _check_streaming(logger: VideoLogger) -> None:
     _expect(_unfinished(clip) == before, "open_clip wrote something before its first frame came")
     _fill(clip)
     clip.delete()
-    _expect(_unfinished(clip) == before, f"a clip that was discarded left {_unfinished(clip) - before}")
+    _expect(_unfinished(clip) == before, f"a clip that was deleted left {_unfinished(clip) - before}")
 
     clip = _opened(logger)
     _fill(clip)
     first = clip.finish()
-    path = first.path if isinstance(first, Video) else None
     published = logger.log_video("check/clip", first, 1)
-    clip.published()
-    if path is not None and not (published and published.path == path):
-        _expect(not path.exists(), f"log_video left {path}, which was given to it")
+    if isinstance(first, Video):
+        _expect(first.path.is_file(), f"log_video took {first.path} away; it is to be linked, copied or read")
+        _expect(not (published and published.path == first.path), f"log_video published {first.path} itself")
+    clip.delete()
+    if published:
+        _expect(published.path.is_file(), f"{published.path} is gone with the clip that it was published from")
 
     if not isinstance(clip, FileClip):
         return
@@ -174,9 +175,9 @@ def _check_video(video: Video, first: int) -> None:
         _expect(apart <= TOLERANCE, f"frame {i} of {video.path} is {apart:.0f} of 255 brighter or darker than recorded")
 
 
-def _expect(condition: bool, words: str) -> None:
+def _expect(condition: bool, problem: str) -> None:
     if not condition:
-        raise AssertionError(words)
+        raise AssertionError(problem)
 
 
 def _unfinished(clip: Clip) -> set[Path]:
@@ -184,5 +185,5 @@ def _unfinished(clip: Clip) -> set[Path]:
 
 
 def _check_nothing_left(logger: Any, tag: str) -> None:
-    left = _unfinished(adapt(logger).open_clip(tag))
+    left = {path for each in loggers_of(logger) for path in _unfinished(each.open_clip(tag))}
     _expect(not left, f"unfinished files were left: {left}")

@@ -32,6 +32,7 @@ from worlds import PixelsEnv
 
 from vidrec import CSVLogger, MemoryLogger, VideoRecorder, errors
 from vidrec.ffmpeg import encoder
+from vidrec.files import forks
 from vidrec.recording import lifetime
 
 FORMATS = ["memory"] * 12 + ["memmap"] * 6 + ["pt"] * 4 + ["mkv", "mkv", "apng", "mp4", "webm", "gif"]
@@ -375,7 +376,7 @@ def scenario(data, folder):
                 except errors.VidrecError as error:
                     frames = []
                     justified(error, model.settings, recorder.tag)
-                    recorder._recording.clear()
+                    recorder._recording.delete()
                 model.frames, model.count = [], recorder.count
                 model.put([frame.permute(1, 2, 0).numpy() for frame in frames])
             case 11 if len(models) < 3:
@@ -430,14 +431,14 @@ def run(raw):
             left = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
             left = {path for path in left if path.parts[:3] != ("logs", "run", "videos")}
             assert left <= {Path("logs/run/videos.csv")}, left
-            assert not encoder._running
+            assert not [holder for holder in forks.registered if isinstance(holder, encoder.Encoder)]
             assert not lifetime.unfinished()
             assert children() <= before
         finally:
             os.chdir(cwd)
             tempfile.tempdir = was
             for open_ in lifetime.unfinished():
-                open_.clear()
+                open_.delete()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from vidrec.clips.video import Video
 from vidrec.episode import Episode
 from vidrec.errors import EncoderError, FrameError
 from vidrec.ffmpeg.encoding import Encoding
+from vidrec.files import forks
 from vidrec.files.manifest import SUFFIX, Manifest
 from vidrec.files.names import MARK, make_folder
 
@@ -150,6 +151,7 @@ class FileClip(Clip):
                 raise EncoderError(f"{path}, the manifest of a clip, could not be made: {error}") from error
             self.size = size
             _open.add(self)
+            forks.detach_in_child(self)
         return self._manifest
 
     def _path(self, part: str = "") -> Path:
@@ -164,12 +166,3 @@ class FileClip(Clip):
 _open: set[FileClip] = set()
 """The clips that have files. They are kept alive until they are published or detached: the garbage collector would
 close them."""
-
-
-def _detach_all() -> None:
-    """Detach the clips of the parent in a forked child, which would hold their locks."""
-    for clip in list(_open):
-        clip.detach()
-
-
-os.register_at_fork(after_in_child=_detach_all)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg.files import count_frames, find_ffmpeg
+from vidrec.files import forks
 
 READ_AHEAD_BYTES = 64 * 2**20
 """How much of one clip FFmpeg may hold before it has encoded it."""
@@ -121,7 +121,7 @@ class Encoder:
                 fcntl.fcntl(self._pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._room = select.poll()
         self._room.register(self._pipe.fileno(), select.POLLOUT)
-        _running.add(self)
+        forks.detach_in_child(self)  # as long as a child has this end of the pipe, FFmpeg never sees it end
 
     def write(self, frame: Array) -> None:
         """Hand over one frame, uint8 ``[H, W, 3]``, with any strides. The encoder keeps no reference to it.
@@ -229,16 +229,4 @@ class Encoder:
 
     def _close(self) -> None:
         self._progress.close()
-        _running.discard(self)
-
-
-_running: "weakref.WeakSet[Encoder]" = weakref.WeakSet()
-
-
-def _detach_all() -> None:
-    """Close the inherited ends of the pipes in a forked child: as long as one is open, FFmpeg never sees the end."""
-    for encoder in list(_running):
-        encoder.detach()
-
-
-os.register_at_fork(after_in_child=_detach_all)
+        forks.forget(self)

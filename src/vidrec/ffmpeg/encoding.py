@@ -292,9 +292,9 @@ def _try_out(encoding: Encoding) -> None:
     source = ["-f", "lavfi", "-i", "color=black:size=64x64:duration=0.1:rate=30,format=rgb24"]
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
         target = f"file:{folder}/probe.{encoding.format.extension}"
-        code, words = run([*source, *encoding.ffmpeg_args((64, 64)), target])
+        code, stderr = run([*source, *encoding.ffmpeg_args((64, 64)), target])
     if code:
-        raise SettingError(f"FFmpeg refuses {encoding}: {words}")
+        raise SettingError(f"FFmpeg refuses {encoding}: {stderr}")
 
 
 def _check_option(name: str, value: str) -> None:

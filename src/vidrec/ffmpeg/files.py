@@ -36,7 +36,7 @@ def check_ffmpeg() -> None:
 
 
 def run(args: Sequence[str]) -> tuple[int, str]:
-    """Run FFmpeg with `args` to its end; return its exit code and its own words."""
+    """Run FFmpeg with `args` to its end; return its exit code and its stderr."""
     done = _run(["-nostdin", "-loglevel", "error", *args])
     return done.returncode, done.stderr.strip()
 
@@ -90,9 +90,9 @@ def read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
             # a short APNG FFmpeg does not find out the rate
             copy = Path(folder) / "constant_rate.mkv"
             lossless = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
-            code, words = run(["-r", "30", "-i", f"file:{path}", *lossless, f"file:{copy}"])
+            code, stderr = run(["-r", "30", "-i", f"file:{path}", *lossless, f"file:{copy}"])
             if code:
-                raise EncoderError(f"FFmpeg cannot read {path}: {words}")
+                raise EncoderError(f"FFmpeg cannot read {path}: {stderr}")
             path = copy
         yield from _read_frames(path, frames)
 
@@ -173,7 +173,7 @@ class Contents:
         height: of its frames, in pixels.
         width: the same.
         codec: the name of its codec; ``"rawvideo"`` if it was decoded.
-        words: what FFmpeg says is wrong with it, empty if nothing.
+        stderr: what FFmpeg says is wrong with it, empty if nothing.
         seconds: how long it plays.
     """
 
@@ -181,7 +181,7 @@ class Contents:
     height: int
     width: int
     codec: str
-    words: str
+    stderr: str
     seconds: Fraction
 
     @property
@@ -208,10 +208,10 @@ def contents(path: Path, *, decode: bool) -> Contents:
     packets = [line.split(",") for line in done.stdout.splitlines() if not line.startswith("#")]
     times = [int(packet[2]) * unit for packet in packets]
     seconds = times[-1] + int(packets[-1][3]) * unit - times[0] if packets else Fraction(0)
-    words = done.stderr.strip()
+    stderr = done.stderr.strip()
     if not packets and (done.returncode or not head):
-        raise EncoderError(f"FFmpeg reads nothing of {path}: {words}")
-    return Contents(times, int(height), int(width), head.get("codec_id", ""), words, seconds)
+        raise EncoderError(f"FFmpeg reads nothing of {path}: {stderr}")
+    return Contents(times, int(height), int(width), head.get("codec_id", ""), stderr, seconds)
 
 
 def cut(source: Path, target: Path, frames: int, muxer_args: Sequence[str]) -> None:

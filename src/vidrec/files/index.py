@@ -5,7 +5,7 @@ import csv
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -55,31 +55,45 @@ class VideoIndex:
         """Append a row; its keywords are columns, and those that are left out are empty."""
         columns = (*COLUMNS, *EPISODE_COLUMNS)
         with self._locked() as index:
+            index.seek(0)
+            header = next(csv.reader(index), [])
+            missing = [column for column in columns if column not in header]
+            if header and missing:  # the index of another version, or of somebody else
+                header = [*header, *missing]
+                index.seek(0)
+                self._replace([header, *list(csv.reader(index))[1:], [row.get(column) for column in header]])
+                return
             writer = csv.writer(index, lineterminator="\n")
-            values = [row.get(column) for column in columns]
             size = os.fstat(index.fileno()).st_size
             if size and os.pread(index.fileno(), 1, size - 1) != b"\n":  # a row that was cut off, on a full disk
                 index.write("\n")
-            writer.writerows([values] if size else [columns, values])
+            values = [row.get(column) for column in header or columns]
+            writer.writerows([values] if header else [columns, values])
 
     def remove(self, file: str) -> None:
         """Delete the row of a file."""
         with self._locked() as index:
             index.seek(0)
-            rows = [row for row in csv.reader(index) if row[2:3] != [file]]
-            new = self.path.with_name(f"{NAME}{MARK}{secrets.token_hex(4)}")
-            with new.open("w", newline="", encoding="utf-8") as copy:
-                lock(copy.fileno())
-                csv.writer(copy, lineterminator="\n").writerows(rows)
-                copy.flush()
-                new.replace(self.path)
+            header, *rows = [*csv.reader(index)] or [[]]
+            at = header.index("file") if "file" in header else COLUMNS.index("file")
+            self._replace([header, *(row for row in rows if row[at : at + 1] != [file])])
+
+    def _replace(self, rows: Iterable[Sequence[Any]]) -> None:
+        """Replace the index by another one, whole or not at all."""
+        new = self.path.with_name(f"{NAME}{MARK}{secrets.token_hex(4)}")
+        with new.open("w", newline="", encoding="utf-8") as copy:
+            lock(copy.fileno())
+            csv.writer(copy, lineterminator="\n").writerows(rows)
+            copy.flush()
+            new.replace(self.path)
 
     @contextmanager
     def _locked(self) -> Iterator[TextIO]:
         """Open it to read and append, and let nobody else until it is closed."""
         while True:
             with self.path.open("a+", newline="", encoding="utf-8") as index:
-                fcntl.flock(index, fcntl.LOCK_EX)
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(index, fcntl.LOCK_EX)
                 if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(index.fileno())):
                     yield index
                     return

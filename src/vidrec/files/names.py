@@ -6,18 +6,14 @@ import itertools
 import os
 import secrets
 import shutil
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vidrec.errors import EncoderError, TagError, VidrecWarning
+from vidrec.errors import EncoderError, TagError
 
 MARK = ".part-"
 """What the name of an unfinished file holds and that of a finished one does not."""
-
-SHARE = "-share"
-"""What is added to the name of a finished file that one of several loggers gets."""
 
 MAX_NAME_BYTES = 200
 """How long the name of a file or folder may be, in UTF-8; file systems take 255, and some of that is added to it."""
@@ -44,28 +40,33 @@ def make_folder(folder: Path) -> None:
         raise EncoderError(f"the folder {folder} for a clip could not be made: {error}") from error
 
 
-def move(source: Path, target: Path) -> Path:
-    """Rename to `target`, or to the next name that is free, and return which. Nothing is ever replaced."""
+def publish(source: Path, target: Path) -> Path:
+    """Give a file the name `target`, or the next one that is free, by a link or a copy, and return which; it stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    near = source
-    if source.stat().st_dev != target.parent.stat().st_dev:
+    try:
+        return next(name for name in _names(target) if _link(source, name))
+    except OSError:  # another file system, or one without hard links
         near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
         copy(source, near)
-    names = itertools.chain([target], (target.with_stem(f"{target.stem}_{n}") for n in itertools.count(1)))
-    moved = next(name for name in names if _rename(near, name))
-    if near != source:
-        drop(source)
-    return moved
+        return move(near, target)
 
 
-def share(source: Path) -> Path:
-    """Return another name for the finished file `source`, in its folder, so that two loggers can each have it."""
-    other = source.with_stem(f"{source.stem}{SHARE}{secrets.token_hex(2)}")
+def move(source: Path, target: Path) -> Path:
+    """Rename in a folder to `target`, or to the next name that is free, and return which. Nothing is ever replaced."""
+    return next(name for name in _names(target) if _rename(source, name))
+
+
+def _names(target: Path) -> Iterator[Path]:
+    return itertools.chain([target], (target.with_stem(f"{target.stem}_{n}") for n in itertools.count(1)))
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Give a file another name, unless that exists; return whether."""
     try:
-        os.link(source, other)
-    except OSError:  # a file system without hard links
-        copy(source, other)
-    return other
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    return True
 
 
 def copy(source: Path, target: Path) -> None:
@@ -130,20 +131,11 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def drop(path: Path) -> None:
-    """Delete a file that is published elsewhere; one that cannot be deleted is worth a warning, and no more."""
-    try:
-        path.unlink()
-    except OSError as error:
-        warnings.warn(f"{path} was published, but could not be deleted: {error}", VidrecWarning, stacklevel=4)
-
-
 def _rename(source: Path, target: Path) -> bool:
     """Rename, unless `target` exists; return whether. It is there whole or not at all."""
     try:
-        os.link(source, target)
-    except FileExistsError:
-        return False
+        if not _link(source, target):
+            return False
     except OSError:  # a file system without hard links: the same, but for the moment between these two lines
         if target.exists():
             return False

@@ -1,1 +1,12 @@
 """Pure functions on tensors: any layout, dtype, device and batch becomes uint8 [N, H, W, 3]. No RL library."""
+
+from vidrec.frames.entries import Entries as Entries
+from vidrec.frames.entries import Look as Look
+from vidrec.frames.entries import arrange as arrange
+from vidrec.frames.entries import check_layout as check_layout
+from vidrec.frames.pixels import center_crop as center_crop
+from vidrec.frames.pixels import grid as grid
+from vidrec.frames.pixels import is_black as is_black
+from vidrec.frames.pixels import side_by_side as side_by_side
+from vidrec.frames.pixels import take as take
+from vidrec.frames.pixels import to_rgb as to_rgb

@@ -23,5 +23,4 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'vidrec.loggers' has no attribute {name!r}")
-    module = import_module(_HOMES[name])
-    return getattr(module, name, None) or module.move
+    return getattr(import_module(_HOMES[name]), name)

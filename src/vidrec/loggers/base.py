@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from vidrec.clips import Clip, FileClip, TensorClip
-from vidrec.clips.video import Video
+from vidrec.clips import Clip, FileClip, TensorClip, Video
 from vidrec.errors import FrameError, SettingError, VidrecError, VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
-from vidrec.frames.frames import arrange, contiguous, to_rgb
+from vidrec.frames import arrange, to_rgb
 
 
 class VideoLogger:
@@ -40,8 +39,8 @@ class VideoLogger:
 
         Args:
             name: its tag.
-            video: what `Clip.finish` of a clip of this logger returned, a `Video`, whose file is the logger's from now
-                on unless this raises; or a tensor ``[N, T, C, H, W]``, see `write_tensor`.
+            video: what `Clip.finish` of a clip of this logger returned, a `Video`, whose file is linked, copied or
+                read, and stays; or a tensor ``[N, T, C, H, W]``, see `write_tensor`.
             step: the step it belongs to; None counts up from 0 for each name.
             **settings: as for `open_clip`; they say how a tensor is encoded, and are not used for a finished video.
 
@@ -56,8 +55,12 @@ class VideoLogger:
         Called for what `vidrec.keep_best` and the like do not want any more.
         """
 
-    # A client of a logger that runs in another process reaches the methods named log_..., and no others. These two are
-    # what `ServiceLogger` needs of them.
+    # A client of a logger that runs in another process reaches the methods named log_..., and no others. These three
+    # are what `ServiceLogger` needs of them.
+
+    def log_video_removal(self, video: Video) -> None:
+        """Delete a video that `log_video` returned, see `remove_video`."""
+        self.remove_video(video)
 
     def log_video_encoding(self, tag: str, **settings: Any) -> Encoding | VidrecError | None:
         """Return how `open_clip` would encode, None if not at all. An exception is returned: raised, it is but text."""
@@ -107,7 +110,7 @@ def encoding_of(video_format: str, video_fps: Any, settings: Mapping[str, Any]) 
 def finished(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) -> Iterator[Video]:
     """Give what a logger was given as a finished video; a tensor is written into a clip that `open_clip` returns.
 
-    If publishing fails, the file of a tensor is deleted: whoever called still has the tensor.
+    The file of a tensor is deleted in the end: it is published, or whoever called still has the tensor.
     """
     if isinstance(video, Video):
         yield video
@@ -116,13 +119,8 @@ def finished(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) ->
     try:
         write_tensor(clip, video, name)
         yield clip.finish()
-        clip.published()
-    except VidrecWarning:
-        clip.published()
-        raise
-    except BaseException:
+    finally:
         clip.delete()
-        raise
 
 
 def series(name: str, video: Video) -> str:
@@ -131,11 +129,11 @@ def series(name: str, video: Video) -> str:
 
 
 def describe(video: Video) -> str:
-    """Return in words what a video shows, such as ``"env 0, episode 3, return 12, length 40, terminated"``."""
-    words = [] if video.env_id is None else [f"env {video.env_id}"]
+    """Return what a video shows, such as ``"env 0, episode 3, return 12, length 40, terminated"``."""
+    parts = [] if video.env_id is None else [f"env {video.env_id}"]
     if (episode := video.episode) is not None:
-        words += [f"episode {episode.number}", f"return {episode.return_:g}", f"length {episode.length}", episode.ended]
-    return ", ".join(words)
+        parts += [f"episode {episode.number}", f"return {episode.return_:g}", f"length {episode.length}", episode.ended]
+    return ", ".join(parts)
 
 
 def write_tensor(clip: Clip, video: Tensor, name: str) -> None:
@@ -149,4 +147,4 @@ def write_tensor(clip: Clip, video: Tensor, name: str) -> None:
         raise FrameError(f"the video {name!r} is of {came}; expected a tensor [N, T, C, H, W]")
     for frame, frames in enumerate(video.flatten(0, 1)):
         what = f"frame {frame} of {name!r}"
-        clip.write(contiguous(to_rgb(arrange(frames, layout="CHW", name=what), name=what)))
+        clip.write(to_rgb(arrange(frames, layout="CHW", name=what), name=what))

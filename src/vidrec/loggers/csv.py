@@ -8,12 +8,11 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import csv as torchrl_csv
 
-from vidrec.clips import FileClip, open_clip
-from vidrec.clips.video import Video
+from vidrec.clips import FileClip, Video, open_clip
 from vidrec.errors import VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.index import VideoIndex
-from vidrec.files.names import check_name, move
+from vidrec.files.names import check_name, publish
 from vidrec.loggers.base import VideoLogger, encoding_of, finished
 
 
@@ -38,12 +37,13 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
     def add_video(self, tag: str, vid_tensor: Tensor | Video, global_step: int | None = None, **settings: Any) -> Video:
         """Publish a video in the folder, see `CSVLogger.log_video`."""
         check_name(tag)
+        counted = global_step is None
         if global_step is None:
             global_step = self.videos_counter[tag]
-            self.videos_counter[tag] += 1
         with finished(vid_tensor, tag, lambda: self.open_clip(tag, **settings)) as whole:
             name = check_name(f"{tag}_{global_step}") + f".{whole.encoding.format.extension}"
-            video = whole.at(move(whole.path, self._videos / name))
+            video = whole.at(publish(whole.path, self._videos / name))
+            self.videos_counter[tag] += counted
         try:
             self._index.add(tag=tag, step=global_step, file=self._file(video), **video.row())
         except OSError as error:

@@ -6,11 +6,10 @@ from typing import Any
 
 from torchrl.record.loggers._service import _LoggerClient
 
-from vidrec.clips import Clip, TensorClip, open_clip
-from vidrec.clips.video import Video
+from vidrec.clips import Clip, TensorClip, Video, open_clip
 from vidrec.errors import VidrecError
-from vidrec.files.names import check_name, drop
-from vidrec.loggers.base import TensorLogger, VideoLogger
+from vidrec.files.names import check_name
+from vidrec.loggers.base import VideoLogger
 
 
 class ServiceLogger(VideoLogger):
@@ -36,22 +35,18 @@ class ServiceLogger(VideoLogger):
             self.client.log_video(name, video, step, **settings)
             return None
         there: Video | None = self.client.log_encoded_video(name, video, video.path.read_bytes(), step, **settings)
-        drop(video.path)
         return there
+
+    def remove_video(self, video: Video) -> None:
+        """Let the logger in the other process delete a video."""
+        self.client.log_video_removal(video)
 
     def __repr__(self) -> str:
         return repr(self.client)
 
 
-def adapt(logger: Any) -> VideoLogger:
-    """Return what a recorder writes into for any logger: itself if it is one of vidrec's, else what makes it one."""
-    if issubclass(type(logger), VideoLogger):  # not isinstance: a mock is whatever it is asked to be
-        adapted: VideoLogger = logger
-        return adapted
-    return ServiceLogger(logger) if _is_service_of_ours(logger) else TensorLogger(logger)
-
-
-def _is_service_of_ours(logger: Any) -> bool:
+def is_service_of_ours(logger: Any) -> bool:
+    """Return whether this is the client of a vidrec logger in another process."""
     if not isinstance(logger, _LoggerClient):
         return False
     try:

@@ -1,29 +1,25 @@
 """Several loggers as one."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 from torchrl.record.loggers._service import _LoggerClient
 from torchrl.record.loggers.common import Logger
 
-from vidrec.clips import Clip, FileClip, TensorClip
-from vidrec.clips.base import Array
-from vidrec.clips.video import Video
-from vidrec.errors import EncoderError, SettingError, VidrecError, VidrecWarning, raise_first
-from vidrec.files.names import share
-from vidrec.loggers.base import VideoLogger, write_tensor
-from vidrec.loggers.service import adapt
+from vidrec.clips import TensorClip, Video
+from vidrec.errors import SettingError, raise_first, shown
+from vidrec.loggers.base import TensorLogger, VideoLogger, write_tensor
+from vidrec.loggers.outputs import Output, open_outputs
+from vidrec.loggers.service import ServiceLogger, is_service_of_ours
 
 
-class TeeLogger(VideoLogger, Logger):
-    """Logs to several loggers, of any kind; an object that has no more than `log_video` gets no more than videos.
+class TeeLogger(Logger):
+    """Names several loggers, of any kind; an object that has no more than `log_video` gets no more than videos.
 
-    A video is encoded once for all loggers that want it encoded in the same way. One logger that fails does not keep
-    the others from getting theirs; what it raised is raised in the end. The next `dump` of a recorder gives the video
-    to those that failed, under its own name and step, and to no others. Loggers that take tensors get the same one.
+    A recorder encodes a video once for all loggers that want it encoded in the same way. One logger that fails does not
+    keep the others from getting theirs; what it raised is raised in the end. The next `dump` gives the video to those
+    that failed, under its own name and step, and to no others. Loggers that take tensors get the same one.
 
         >>> from vidrec import CSVLogger, MemoryLogger, TeeLogger
         >>> logger = TeeLogger(CSVLogger("run"), MemoryLogger())
@@ -39,7 +35,6 @@ class TeeLogger(VideoLogger, Logger):
         if not loggers:
             raise SettingError("a TeeLogger needs at least one logger")
         self.loggers = loggers
-        self._adapted = [adapt(logger) for logger in loggers]
         super().__init__(getattr(loggers[0], "exp_name", ""), getattr(loggers[0], "log_dir", ""))
 
     def _create_experiment(self) -> None:
@@ -54,29 +49,42 @@ class TeeLogger(VideoLogger, Logger):
     def experiment(self, value: Any) -> None:
         """Do nothing: the loggers have their own."""
 
-    def open_clip(self, tag: str, **settings: Any) -> "TeeClip":
-        """Return a clip that writes what every logger wants, see `VideoLogger.open_clip`."""
-        return TeeClip(self._adapted, tag, settings)
-
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
-        """Publish a video with every logger; return the first that a logger returns.
+        """Give a video to every logger; return the first that a logger returns.
 
         Args:
             name: its tag.
-            video: a `TeeClip`; or a tensor ``[N, T, C, H, W]`` or a `Video`, which are encoded for each wish.
-            step: the step it belongs to.
+            video: what each of the loggers takes: a tensor ``[N, T, C, H, W]``, or a `Video`.
+            step: the step it belongs to; None leaves it to each.
             **settings: as for the loggers, each of which must know them.
         """
-        if isinstance(video, TeeClip):
-            return video.publish(name, step, settings)
+        outputs = open_outputs(loggers_of(self), name, settings)
+        tensor = video
         if isinstance(video, Video):
-            video = torch.stack([frame.permute(2, 0, 1) for frame in video.iter_frames()]).unsqueeze(0)
-        clip = self.open_clip(name, **settings)
-        try:
-            clip.fill(video, name)
-            return clip.publish(name, step, settings)
-        finally:
-            clip.delete()  # what was not published, the caller still has
+            tensor = torch.stack([frame.permute(2, 0, 1) for frame in video.iter_frames()])[None]
+        published: list[Any] = []
+        errors: list[Exception] = []
+        for output in outputs:
+            try:
+                if output.error is not None:
+                    raise output.error
+                taken, failed = output.publish(name, self._encode(output, tensor, name), step, settings)
+                published += [one for _, one in taken]
+                errors += failed
+            except Exception as error:
+                errors.append(error)
+            finally:
+                if output.clip is not None:
+                    output.clip.delete()
+        raise_first(errors)
+        return next((one for one in published if isinstance(one, Video)), None)
+
+    @staticmethod
+    def _encode(output: Output, tensor: Any, name: str) -> Any:
+        if output.clip is None or isinstance(output.clip, TensorClip):
+            return tensor
+        write_tensor(output.clip, tensor, name)
+        return output.clip.finish()
 
     def log_scalar(self, name: str, value: float, step: int | None = None, **settings: Any) -> None:
         """Log a scalar with every logger."""
@@ -143,186 +151,21 @@ class TeeLogger(VideoLogger, Logger):
         return results
 
 
-@dataclass(eq=False)
-class Branch:
-    """A clip, the loggers that wait for its video, and once it is to be published, under which name and step."""
+def loggers_of(logger: Any) -> list[VideoLogger]:
+    """Return what a recorder writes into for any logger: those that a `TeeLogger` names, or one.
 
-    loggers: list[VideoLogger]
-    clip: Clip | None = None
-    error: Exception | None = None
-    video: Any = None
-    name: str = ""
-    step: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    One of vidrec's is what it is, a client of one in another process and any other object are made one.
 
-    def publish(self) -> tuple[Video | None, list[Exception]]:
-        """Give each logger its video; return the first that one returns, and what others raised.
-
-        Those stay in `loggers`, and `video` is kept for them, unless nobody will ever get it.
-        """
-        published: Video | None = None
-        errors: list[Exception] = []
-        if self.error is None and self.video is None and self.clip is not None:
-            try:
-                self.video = self.clip.finish()
-            except EncoderError as error:
-                self.error = error
-            except Exception as error:
-                return None, [error]
-        if self.error is not None:  # it says itself what is left of the video
-            self.loggers.clear()
-            if self.clip is not None:
-                self.clip.detach()
-            return None, [self.error]
-        for logger in list(self.loggers):
-            try:
-                video = self._publish(logger)
-                published = published or video
-            except VidrecWarning as warning:  # it is published, and the user wants warnings to be errors
-                errors.append(warning)
-            except Exception as error:
-                where = f"in {self.video.path}" if isinstance(self.video, Video) else "in memory"
-                if not isinstance(self.video, TeeClip):
-                    error.add_note(f"the video {self.name!r} is kept for {logger!r}, {where}; call dump() again")
-                errors.append(error)
-                continue
-            self.loggers = [other for other in self.loggers if other is not logger]
-        if not self.loggers and self.clip is not None:
-            self.clip.published()
-        return published, errors
-
-    def _publish(self, logger: VideoLogger) -> Video | None:
-        if not isinstance(self.video, Video) or len(self.loggers) == 1:  # the last one gets the file itself
-            return logger.log_video(self.name, self.video, self.step, **self.settings)
-        own = self.video.at(share(self.video.path))
-        try:
-            return logger.log_video(self.name, own, self.step, **self.settings)
-        except VidrecWarning:
-            raise
-        except BaseException:
-            own.path.unlink(missing_ok=True)
-            raise
-
-
-class TeeClip(Clip):
-    """A clip for each way in which some of `loggers` want theirs, written together.
-
-    What could not be published is put aside, with its name and step, and tried again with the next video.
+    Raises:
+        SettingError: it is no logger.
     """
-
-    def __init__(self, loggers: Sequence[VideoLogger], tag: str, settings: Mapping[str, Any]) -> None:
-        self._loggers, self._tag, self._settings = loggers, tag, settings
-        self._branches: list[Branch] = []
-        self._aside: list[Branch] = []
-        self._open()
-
-    def _open(self) -> None:
-        for logger in self._loggers:
-            try:
-                clip = logger.open_clip(self._tag, **self._settings)
-                clip.beside = self.beside
-            except VidrecError:
-                raise
-            except Exception as error:  # raised by `publish`, when the others have theirs
-                self._branches.append(Branch([logger], error=error))
-                continue
-            same = next(
-                (branch for branch in self._branches if branch.clip and _wish(branch.clip) == _wish(clip)), None
-            )
-            if same is None:
-                self._branches.append(Branch([logger], clip))
-            else:
-                same.loggers.append(logger)
-        self._raise_if_all_failed()
-
-    @property
-    def _clips(self) -> list[Clip]:
-        return [branch.clip for branch in self._branches if branch.clip is not None and branch.error is None]
-
-    @property
-    def frames(self) -> int:
-        return max((clip.frames for clip in self._clips), default=0)
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        return next((clip.size for clip in self._clips if clip.size), None)
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._aside or self.frames)
-
-    def _add(self, frame: Array) -> None:
-        if not self._branches:
-            self._open()
-        for branch in self._branches:
-            if branch.clip is not None and branch.error is None:
-                try:
-                    branch.clip.write(frame[None])
-                except Exception as error:  # raised by `publish`, when the others have theirs
-                    branch.error = error
-        self._raise_if_all_failed()
-
-    def _raise_if_all_failed(self) -> None:
-        if all(branch.error for branch in self._branches):
-            failed, self._branches = self._branches, []
-            for branch in failed:
-                if branch.clip is not None:
-                    branch.clip.detach()
-            raise_first([branch.error for branch in failed if branch.error])
-
-    def fill(self, video: Tensor, name: str) -> None:
-        """Write a whole video, ``[N, T, C, H, W]``; loggers that take tensors will get it as it is."""
-        for branch in self._branches:
-            if type(branch.clip) is TensorClip:
-                branch.video = video
-            elif branch.clip is not None:
-                write_tensor(branch.clip, video, name)
-
-    def finish(self) -> "TeeClip":
-        """Return itself: `publish` finishes what it publishes, one after the other."""
-        for clip in self._clips:
-            clip.env_id, clip.episode = self.env_id, self.episode
-        return self
-
-    def publish(self, name: str, step: int | None, settings: Mapping[str, Any]) -> Video | None:
-        """Give each logger its video, and what was put aside for it before; begin anew.
-
-        What could not be published is put aside. The first error is raised in the end.
-        """
-        if self.frames or any(branch.video is not None for branch in self._branches):
-            for branch in self._branches:
-                branch.name, branch.step, branch.settings = name, step, settings
-            self._aside += self._branches
-            self._branches = []
-        published: Video | None = None
-        errors: list[Exception] = []
-        for branch in list(self._aside):
-            video, failed = branch.publish()
-            published, errors = published or video, errors + failed
-            if not branch.loggers:
-                self._aside.remove(branch)
-        raise_first(sorted(errors, key=lambda error: isinstance(error, VidrecWarning)))
-        return published
-
-    def iter_frames(self) -> Iterator[Tensor]:
-        return self._clips[0].iter_frames() if self._clips else iter(())
-
-    def delete(self) -> None:
-        for branch in [*self._branches, *self._aside]:
-            if branch.clip is not None and branch.error is None:
-                branch.clip.delete()
-            elif branch.clip is not None:
-                branch.clip.detach()
-        self._aside.clear()
-
-    def detach(self) -> None:
-        for branch in [*self._branches, *self._aside]:
-            if branch.clip is not None:
-                branch.clip.detach()
-
-
-def _wish(clip: Clip) -> Any:
-    """Return what two clips have in common of which one is enough."""
-    if isinstance(clip, FileClip):
-        return type(clip), clip.encoding
-    return TensorClip if type(clip) is TensorClip else clip
+    if isinstance(logger, TeeLogger):
+        return [each for named in logger.loggers for each in loggers_of(named)]
+    if issubclass(type(logger), VideoLogger):  # not isinstance: a mock is whatever it is asked to be
+        return [logger]
+    if logger is not None and not callable(getattr(logger, "log_video", None)):
+        raise SettingError(
+            f"{shown(logger)} is no logger; expected one of vidrec's or TorchRL's, an object with log_video(name, "
+            "video, step, **settings), the path of a folder, or None"
+        )
+    return [ServiceLogger(logger) if is_service_of_ours(logger) else TensorLogger(logger)]

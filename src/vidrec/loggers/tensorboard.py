@@ -1,8 +1,6 @@
 """TensorBoard: TorchRL's `TensorboardLogger`, whose videos are seen."""
 
-import os
 import warnings
-import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +9,11 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 
-from vidrec.clips import FileClip, open_clip
-from vidrec.clips.video import Video
+from vidrec.clips import FileClip, Video, open_clip
 from vidrec.errors import FrameError, SettingError, VidrecWarning, need
 from vidrec.ffmpeg.encoding import Encoding
-from vidrec.files.names import check_name, drop, move
+from vidrec.files import forks
+from vidrec.files.names import check_name, publish
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
 
 VIDEO_FORMATS = ("apng", "gif")
@@ -68,7 +66,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
         self.video_fps, self.video_format, self.max_video_bytes = video_fps, video_format, max_video_bytes
         self._folder = Path(log_dir, check_name(exp_name)).absolute()
         self._next_steps: dict[str, int] = {}
-        _alive.add(self)
+        forks.detach_in_child(self)
         super().__init__(exp_name, str(log_dir))
 
     @cached_property
@@ -113,11 +111,10 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
             size = whole.path.stat().st_size
             if size > self.max_video_bytes:
                 target = self._folder / "videos" / f"{name}_{at}.{whole.encoding.format.extension}"
-                kept = whole.at(move(whole.path, target))
+                kept = whole.at(publish(whole.path, target))
             else:
                 kept = None
                 self._write(series(name, whole), whole, at)
-                drop(whole.path)
         if step is None:
             self._next_steps[name] = at + 1
         if kept is not None:
@@ -155,16 +152,8 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _alive.add(self)
+        forks.detach_in_child(self)
 
-
-_alive: "weakref.WeakSet[TensorboardLogger]" = weakref.WeakSet()
-
-
-def _leave_all() -> None:
-    """Forget the writers of the parent in a forked child: the threads that write for them are not there."""
-    for logger in list(_alive):
-        logger.__dict__.pop("experiment", None)
-
-
-os.register_at_fork(after_in_child=_leave_all)
+    def detach(self) -> None:
+        """Forget the parent's writer in a forked child: the thread that writes for it is not there."""
+        self.__dict__.pop("experiment", None)

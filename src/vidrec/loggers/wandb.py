@@ -7,11 +7,10 @@ from typing import Any
 from torch import Tensor
 from torchrl.record.loggers import wandb as torchrl_wandb
 
-from vidrec.clips import FileClip, open_clip
-from vidrec.clips.video import Video
+from vidrec.clips import FileClip, Video, open_clip
 from vidrec.errors import FrameError, SettingError, need
 from vidrec.ffmpeg.encoding import Encoding
-from vidrec.files.names import check_name, drop, move
+from vidrec.files.names import check_name, publish
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
 
 VIDEO_FORMATS = ("mp4", "webm", "gif")
@@ -109,13 +108,10 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
             media = wandb.Video(str(whole.path), caption=describe(whole) or None)
             keywords = {keyword: settings[keyword] for keyword in LOG_KEYWORDS if keyword in settings}
             self._log_payload({series(name, whole): media}, step=step, **keywords)
-        taken = Path(media._path or whole.path)
-        if taken == whole.path:  # a run that is disabled takes nothing
-            drop(taken)
-            return None
-        if taken.is_symlink():  # the run is set to link to files instead of copying them
-            taken.unlink()
-            move(whole.path, taken)
-        else:
-            drop(whole.path)
+            taken = Path(media._path or whole.path)
+            if taken == whole.path:  # a run that is disabled takes nothing
+                return None
+            if taken.is_symlink():  # the run is set to link to files instead of copying them
+                taken.unlink()
+                publish(whole.path, taken)
         return whole.at(taken)

@@ -5,7 +5,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from vidrec.clips.video import Video
-from vidrec.errors import VidrecWarning, words
+from vidrec.errors import VidrecWarning, message
 
 MAX_ERRORS = 10
 """How many errors are told; the others are counted."""
@@ -32,12 +32,12 @@ class Failure:
         return False
 
     def __str__(self) -> str:
-        return f"{self.count} errors, {self.lost} frames lost; the first: {words(self.errors[0])}"
+        return f"{self.count} errors, {self.lost} frames lost; the first: {message(self.errors[0])}"
 
 
 def tell(error: Exception) -> None:
     """Warn of an error that is not raised."""
-    warnings.warn(f"recording goes on after an error: {words(error)}", VidrecWarning, stacklevel=3)
+    warnings.warn(f"recording goes on after an error: {message(error)}", VidrecWarning, stacklevel=3)
 
 
 class Failures:
@@ -46,6 +46,9 @@ class Failures:
     def __init__(self) -> None:
         self._told: dict[Hashable, set[type]] = {}
         self._clear()
+
+    def __bool__(self) -> bool:
+        return bool(self._count or self._lost)
 
     def _clear(self) -> None:
         self._errors: list[Exception] = []

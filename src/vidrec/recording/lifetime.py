@@ -21,10 +21,33 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
-from vidrec.errors import VidrecWarning, words
+from vidrec.errors import VidrecWarning, message
+from vidrec.files import forks
 
-EXIT_S = 10.0
-"""How long the interpreter may take to end after SIGTERM, once all videos are finished."""
+EXIT_S: float | None = 10.0
+"""How long the interpreter may take to end after SIGTERM, in seconds, once all videos are finished; None: no limit."""
+
+_handles_sigterm = os.environ.get("VIDREC_SIGTERM", "1") != "0"
+
+
+def handle_sigterm(enabled: bool = True, *, exit_s: float | None = 10.0) -> None:
+    """Say whether SIGTERM finishes what is recorded; it does unless the environment variable VIDREC_SIGTERM is ``0``.
+
+    A handler of the program, set before or after, goes before this one in any case.
+
+    Args:
+        enabled: False leaves SIGTERM to the program; `vidrec repair` finds what a process that it ends leaves.
+        exit_s: how long the interpreter may take to end, in seconds, once all videos are finished; then the signal ends
+            it. None lets it take as long as it likes.
+    """
+    global EXIT_S, _handles_sigterm
+    EXIT_S, _handles_sigterm = exit_s, enabled
+    if not enabled and _is_main_thread() and signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 class Unfinished(Protocol):
@@ -37,33 +60,23 @@ class Unfinished(Protocol):
     def dump(self, *, alone: bool) -> Any:
         """Publish it, without its copies."""
 
-    def leave(self) -> None:
-        """Let go of what belongs to the parent process."""
 
+_recordings: dict[int, Any] = {}
+"""The recordings that have an open clip or something to publish, in the order in which they began."""
 
-alive: "weakref.WeakSet[Any]" = weakref.WeakSet()
-"""All recordings of this process."""
-
-lock = threading.RLock()
-"""For `alive`."""
+orphans: "deque[Unfinished]" = deque()
+"""Those that no recorder has any more."""
 
 _ending = False
 _busy = 0  # how many things the main thread does that must not be cut into
 _held: int | None = None  # the signal that came meanwhile
 _masks = threading.local()
-_adopted: "deque[Unfinished]" = deque()
 _finalizers: dict[int, Any] = {}
 
 
-def begin(recording: Unfinished) -> None:
-    """Count a recording among those that are finished if nobody does it."""
-    with lock:
-        alive.add(recording)
-    _catch_sigterm()
-
-
-def opened() -> None:
-    """Be ready for the end of the process: a clip was opened."""
+def hold(recording: Unfinished) -> None:
+    """Finish this recording if nobody else does: a clip was opened."""
+    _recordings[id(recording)] = recording
     _catch_sigterm()
     # anew each time, to run before what loggers have registered in the meantime, such as the end of their run
     atexit.unregister(_finish_at_exit)
@@ -73,37 +86,47 @@ def opened() -> None:
         _finalizers[os.getpid()] = multiprocessing.util.Finalize(None, _finish_at_exit, exitpriority=100)
 
 
-def adopt(recording: Unfinished) -> None:
-    """Take over a recording whose recorder is gone, for `finish_adopted`, or the end of the process.
-
-    It is not finished here: this is called by the garbage collector, whatever lock is held.
-    """
-    _adopted.append(recording)
+def release(recording: Unfinished) -> None:
+    """Forget a recording that has nothing to publish."""
+    _recordings.pop(id(recording), None)
 
 
-def finish_adopted() -> None:
-    """Publish what was taken over; what cannot be published is tried again the next time. Called without any lock."""
-    for _ in range(len(_adopted)):
+def held() -> list[Any]:
+    """Return the recordings that have an open clip or something to publish."""
+    return list(_recordings.values())
+
+
+class Owner:
+    """What recorders that share a recording have in common: once it is garbage, nobody has the recording any more."""
+
+
+def owner(recording: Unfinished) -> Owner:
+    """Return an owner of a recording; `finish_orphans` publishes what is left when it is garbage."""
+    _catch_sigterm()
+    token = Owner()
+    # nothing is published there: the garbage collector runs at any time, whatever lock is held
+    weakref.finalize(token, orphans.append, recording).atexit = False
+    return token
+
+
+def finish_orphans() -> None:
+    """Publish what nobody has any more, and try again the next time what cannot be. Called without a lock."""
+    for _ in range(len(orphans)):
         try:
-            recording = _adopted.popleft()
+            recording = orphans.popleft()
         except IndexError:  # another thread does it
             return
-        try:
-            _finish(recording)
-        finally:
-            if recording.waiting:
-                _adopted.append(recording)
-
-
-def known() -> list[Any]:
-    """Return all recordings of this process, those whose recorders are gone included."""
-    with lock:
-        return list({id(recording): recording for recording in [*alive, *_adopted]}.values())
+        if recording.waiting:
+            try:
+                _finish(recording)
+            finally:
+                if recording.waiting:
+                    orphans.append(recording)
 
 
 def unfinished() -> list[Any]:
     """Return the recordings that have something to publish."""
-    return [recording for recording in known() if recording.waiting]
+    return [recording for recording in held() if recording.waiting]
 
 
 def finish_all() -> None:
@@ -124,7 +147,7 @@ def _finish(recording: Unfinished) -> None:
         recording.dump(alone=True)  # all others have their own turn
     except Exception as error:
         try:
-            warnings.warn(f"a video was not finished: {words(error)}", VidrecWarning, stacklevel=1)
+            warnings.warn(f"a video was not finished: {message(error)}", VidrecWarning, stacklevel=1)
         except VidrecWarning as warning:  # warnings are errors; the others have their turn
             print(f"VidrecWarning: {warning}", file=sys.stderr)
 
@@ -139,7 +162,7 @@ def worker() -> str | None:
 
 def _catch_sigterm() -> None:
     """Let SIGTERM end the interpreter as `sys.exit` does, unless the program has its own way."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    if _handles_sigterm and _is_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
 
 
@@ -176,6 +199,8 @@ def _end_in_time(number: int) -> None:
     """End the process, should threads or children that were not told to end keep the interpreter from its end."""
     threading.main_thread().join()
     finish_all()
+    if EXIT_S is None:
+        return
     time.sleep(EXIT_S)
     os.kill(os.getpid(), number)
 
@@ -191,16 +216,20 @@ def _let_sigterm() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _leave_all() -> None:
-    global lock, _busy, _held, _ending
-    lock = threading.RLock()  # whoever held it is not in this process
-    for recording in known():
-        recording.leave()
-    _adopted.clear()
-    _busy, _held, _ending = 0, None, False
-    if signal.getsignal(signal.SIGTERM) is _terminate:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
-    _let_sigterm()
+class _Process:
+    """What is known of this process is not true of a forked child."""
+
+    def detach(self) -> None:
+        """Begin anew in the child."""
+        global _busy, _held, _ending
+        _recordings.clear()
+        orphans.clear()
+        _busy, _held, _ending = 0, None, False
+        if signal.getsignal(signal.SIGTERM) is _terminate:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
+        _let_sigterm()
 
 
-os.register_at_fork(before=_hold_sigterm, after_in_parent=_let_sigterm, after_in_child=_leave_all)
+_process = _Process()
+forks.detach_in_child(_process)
+os.register_at_fork(before=_hold_sigterm, after_in_parent=_let_sigterm)

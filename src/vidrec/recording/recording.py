@@ -1,80 +1,51 @@
-"""What one recorder has recorded since its last dump, and who finishes it.
+"""What one recorder has recorded since its last dump: its streams, what is not yet published, and who finishes it.
 
-There is a track, with a clip, for each env that has videos of its own, or one for all. A recorder's clips are its
-own: a copy of the recorder (`clone`, `deepcopy`, pickle) begins with none, and records into others. They are finished
-by the first of
+There is a stream for each env that has videos of its own, or one for all. A recording is finished by the first of
 
 - the end of the episode, where each has a video of its own;
 - `dump` of the recorder, or of the one that it is a copy of, directly or through other copies, in this process;
 - `close` of its environment, which dumps it;
-- what `vidrec.recording.lifetime` sees: the end of the interpreter, SIGTERM, a recorder that nobody has any more.
+- what `vidrec.recording.lifetime` sees: the end of the interpreter, SIGTERM, a recorder that is garbage.
+
+The recording owns the files of its clips. A logger links, copies or reads the video that it is given, and the
+recording deletes the file once every logger has it.
 """
 
-import itertools
 import threading
 import uuid
 import warnings
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from vidrec.clips import Clip, TensorClip
-from vidrec.clips.video import Video
+from vidrec.clips import Clip, TensorClip, Video
 from vidrec.episode import Episode
-from vidrec.errors import EncoderError, VidrecWarning, raise_first
+from vidrec.errors import EncoderError, TagError, VidrecWarning, raise_first
+from vidrec.files import forks, names
 from vidrec.loggers.base import TensorLogger, VideoLogger
-from vidrec.loggers.service import adapt
+from vidrec.loggers.outputs import open_outputs
+from vidrec.loggers.tee import loggers_of
 from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure, Failures, tell
 from vidrec.recording.lifetime import worker
-from vidrec.sources.episodes import Keep
+from vidrec.recording.retention import Retention
+from vidrec.recording.stream import Stream, Unpublished
 
 
-@dataclass(eq=False)
-class Track:
-    """What is recorded of one env, or of all in one frame, since its last video.
+class Counter:
+    """The step of the next video, which a recorder and its copies in one process count together."""
 
-    Attributes:
-        env: which one of a batched env has its videos to itself; None if there is but one video.
-        clip: the video being recorded, None before its first frame.
-        logger: that opened the clip.
-        count: frames offered since the last video, kept or not.
-        beyond: frames that came after `max_frames`.
-        episode: returns the episode that runs, None where they do not matter.
-        failed: how many frames came of a clip that has failed, with ``on_error="warn"``; the others are lost until
-            the next video.
-    """
+    def __init__(self, value: int) -> None:
+        self.value = value
 
-    env_id: int | None = None
-    clip: Clip | None = None
-    logger: VideoLogger | None = None
-    count: int = 0
-    beyond: int = 0
-    episode: Callable[[], Episode | None] | None = None
-    failed: int = 0
 
-    @property
-    def frames(self) -> int:
-        return 0 if self.clip is None else self.clip.frames
-
-    @property
-    def offered(self) -> int:
-        """How many frames its clip has, or would have."""
-        return max(self.frames, self.failed)
-
-    @property
-    def waiting(self) -> bool:
-        return self.clip is not None and self.clip.waiting
-
-    def forget(self) -> None:
-        """Begin anew."""
-        self.clip = None
-        self.count = self.beyond = 0
-        self.failed = 0
+_counters: "weakref.WeakValueDictionary[str, Counter]" = weakref.WeakValueDictionary()
+"""By the id of the recording that others are copies of."""
 
 
 class Recording:
@@ -90,8 +61,10 @@ class Recording:
         failures: what went wrong and was not raised.
         iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
             process count together, so that their videos do not get the same name.
-        tracks: the clips, by env. There is always the one of no env, first.
-        pending: finished clips of episodes that could not be published, each with its name and step, for `dump`.
+        streams: what is recorded, by env id. There is always the one of no env, first.
+        pending: finished clips that not all loggers have taken, for the next `dump`.
+        env: weak reference to the environment that the recorder is in, if any.
+        lineage: the ids of the recordings that this one is a copy of a copy ... of, its own last.
     """
 
     def __init__(self) -> None:
@@ -105,20 +78,22 @@ class Recording:
 
     def _begin(self, iter: int, ancestors: tuple[str, ...] = ()) -> None:
         """Begin with nothing recorded, as a copy of a copy ... of the recordings with these ids."""
-        self.tracks: dict[int | None, Track] = {None: Track()}
-        self.pending: list[tuple[Track, str, int, Episode | None]] = []
-        self._beyond = 0  # of episodes whose videos are finished
-        self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
-        self._id, self._ancestors, self._born = uuid.uuid4().hex, ancestors, next(_births)
+        self.streams: dict[int | None, Stream] = {None: Stream()}
+        self.pending: list[Unpublished] = []
+        self.env: Callable[[], Any] = lambda: None
+        self.lineage = (*ancestors, uuid.uuid4().hex)
         self.failures = Failures()
-        lifetime.begin(self)
-        with lifetime.lock:
-            family = ancestors[0] if ancestors else self._id
-            self._counter = _counters.setdefault(family, _Counter(iter))
+        self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
+        self._busy = False
+        self._later: list[tuple[str | None, int | None]] = []
+        self._beyond = 0  # of episodes whose videos are finished
+        self._counter = _counters.setdefault(self.lineage[0], Counter(iter))
+        forks.detach_in_child(self)
 
-    def __del__(self, adopt: Callable[["Recording"], None] = lifetime.adopt) -> None:
-        if "tracks" in self.__dict__ and self.waiting:
-            adopt(self)
+    @property
+    def id(self) -> str:
+        """What tells it from others."""
+        return self.lineage[-1]
 
     def copy(self) -> "Recording":
         """Return the recording of a copy of the recorder: the same settings, nothing recorded."""
@@ -127,18 +102,18 @@ class Recording:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("logger", "tag", "settings", "max_frames", "keep", "on_error", "iter")
-        return {**{name: getattr(self, name) for name in kept}, "ancestors": (*self._ancestors, self._id)}
+        kept = ("logger", "tag", "settings", "max_frames", "keep", "on_error", "iter", "lineage")
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name in ("logger", "tag", "max_frames", "keep", "on_error"):
             setattr(self, name, state[name])
         self.settings = dict(state["settings"])
-        self._begin(state["iter"], state["ancestors"])
+        self._begin(state["iter"], state["lineage"])
 
     def check(self) -> None:
         """Raise now what the first frame would: an unknown setting, a tag that cannot be."""
-        self._adapted.open_clip(self.tag, **self.settings)
+        open_outputs(self.loggers, self.tag, self.settings)
 
     @property
     def logger(self) -> Any:
@@ -146,7 +121,7 @@ class Recording:
 
     @logger.setter
     def logger(self, value: Any) -> None:
-        self._logger, self._adapted = value, adapt(value)
+        self._logger, self.loggers = value, loggers_of(value)
 
     @property
     def iter(self) -> int:
@@ -159,248 +134,333 @@ class Recording:
     @property
     def count(self) -> int:
         """Frames offered since the last dump, kept or not; of the env to which most were."""
-        return max(track.count for track in self.tracks.values())
+        return max(stream.count for stream in self.streams.values())
 
     @count.setter
     def count(self, value: int) -> None:
-        for track in self.tracks.values():
-            track.count = value
+        for stream in self.streams.values():
+            stream.count = value
 
     @property
     def waiting(self) -> bool:
         """Whether there is something to publish."""
-        return bool(self.pending) or any(track.waiting for track in self.tracks.values())
+        return bool(self.pending) or any(stream.frames for stream in self.streams.values())
 
-    def guarded(self, frames: int = 0, clip: int | None = None) -> "_Guard":
-        """With ``on_error="warn"``, report what is raised inside, and that it costs so many frames of a clip."""
-        return _Guard(self, frames, clip)
-
-    def track(self, env_id: int | None) -> Track:
-        """Return the track of a env."""
-        return self.tracks.setdefault(env_id, Track(env_id))
+    def stream(self, env_id: int | None) -> Stream:
+        """Return the stream of an env."""
+        return self.streams.setdefault(env_id, Stream(env_id))
 
     @property
-    def shown(self) -> Track:
-        """The track that `obs` and `to_animation` show: the first with something in it."""
-        return next((track for track in self.tracks.values() if track.frames), self.tracks[None])
+    def shown(self) -> Stream:
+        """The stream that `obs` and `to_animation` show: the first with something in it."""
+        return next((stream for stream in self.streams.values() if stream.frames), self.streams[None])
 
-    def clip(self, track: Track) -> Clip:
-        """Return the clip that its next frame goes to; an empty one is made anew, for the logger and tag of now."""
+    def clip(self, stream: Stream) -> Clip:
+        """Return the clip that `obs` shows; with nothing in it, one for the logger and tag of now."""
         with self.lock:
-            keeps = isinstance(track.clip, TensorClip) and isinstance(self._adapted, TensorLogger)
-            if track.clip is None or (track.clip.size is None and not track.clip.waiting and not keeps):
-                episode = None if track.episode is None else track.episode()
-                name = self._name(track, None, episode)
-                track.clip, track.logger = self._adapted.open_clip(name, **self.settings), self._adapted
-                track.clip.env_id, track.clip.episode = track.env_id, episode
-                track.clip.beside = max(1, len(self.tracks) - 1)
-                lifetime.opened()
-            return track.clip
+            if not stream.frames and not self._is_ready(stream):
+                self._open(stream)
+            assert stream.clip is not None
+            return stream.clip
 
-    def admit(self, track: Track, frames: int = 1) -> int:
+    def tolerates(self, error: Exception, lost: int = 0, env_id: int | None = None) -> bool:
+        """Return whether to go on after an error, and report it and that it costs so many frames; else raise it."""
+        if self.on_error == "raise" or isinstance(error, VidrecWarning):
+            return False
+        with self.lock:
+            self.failures.add(error, env_id, lost)
+            lifetime.hold(self)  # a recording that it is a copy of may ask for what went wrong
+        return True
+
+    def room(self, stream: Stream, frames: int = 1) -> int:
         """Return for how many of so many frames `max_frames` has room, and count the others."""
+        if self.max_frames is None:
+            return frames
         with self.lock:
-            room = frames if self.max_frames is None else max(0, self.max_frames - track.frames)
-            track.beyond += max(0, frames - room)
-            return min(room, frames)
+            room = min(frames, max(0, self.max_frames - stream.frames))
+            stream.beyond += frames - room
+            return room
 
-    def add(self, track: Track, frames: Tensor) -> None:
-        """Write uint8 frames ``[N, H, W, 3]`` in main memory to the clip of a track."""
-        if track.clip is None:
-            lifetime.finish_adopted()
-        with self.lock, self.guarded(len(frames), track.env_id):
-            if track.failed:
-                track.failed += len(frames)
-                self.failures.lose(len(frames))
-                return
-            before = track.frames
+    def write(self, streams: Sequence[Stream], batches: Iterable[NDArray[np.uint8]]) -> None:
+        """Write uint8 frames ``[N, H, W, 3]`` to each stream, as far as `max_frames` has room.
+
+        A stream that fails does not keep the others from theirs. A `dump` from a signal handler meanwhile is done
+        once the frames are written.
+        """
+        if lifetime.orphans:
+            lifetime.finish_orphans()
+        errors: list[Exception] = []
+        with self.lock:
+            self._busy = True
             try:
-                self.clip(track).write(frames)
-            except EncoderError:
-                self._forget(track)  # the message names what is left of it
-                track.failed = 0 if self.on_error == "raise" else before + len(frames)
-                raise
+                for stream, frames in zip(streams, batches, strict=True):
+                    try:
+                        if stream.fresh or stream.failed or self.max_frames is not None:
+                            frames = self._admit(stream, frames)
+                        if len(frames):
+                            stream.write(frames)
+                    except Exception as error:
+                        if isinstance(error, EncoderError):  # it names what is left
+                            stream.fail(0 if self.on_error == "raise" else stream.frames + len(frames))
+                        if not self.tolerates(error, len(frames), stream.env_id):
+                            errors.append(error)
+            finally:
+                self._busy = False
+            if self._later:
+                self._dump_later()
+        if errors:
+            raise_first(errors)
 
-    def iter_frames(self) -> list[Tensor]:
+    def _admit(self, stream: Stream, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the frames for which there is room in a stream that can go on; open its clips if it has none."""
+        frames = frames[: self.room(stream, len(frames))]
+        if stream.failed:
+            stream.failed += len(frames)
+            self.failures.lose(len(frames))
+            return frames[:0]
+        if stream.fresh and len(frames):
+            if not self._is_ready(stream):
+                self._open(stream)
+            stream.fresh = False
+        return frames
+
+    def _is_ready(self, stream: Stream) -> bool:
+        """Return whether a stream without frames has a list for them that `obs` has given out."""
+        return isinstance(stream.clip, TensorClip) and all(isinstance(logger, TensorLogger) for logger in self.loggers)
+
+    def _open(self, stream: Stream) -> None:
+        stream.open(self.loggers, self._name(stream), self.settings, max(1, len(self.streams) - 1))
+        lifetime.hold(self)
+
+    def replace(self, batches: Sequence[NDArray[np.uint8]]) -> None:
+        """Record these frames ``[N, H, W, 3]``, however many, instead of what was recorded since the last dump."""
+        with self.lock:
+            self.delete()
+            bound, self.max_frames = self.max_frames, None
+            try:
+                for frames in batches:
+                    self.write([self.streams[None]], [frames])
+            finally:
+                self.max_frames = bound
+
+    def iter_frames(self) -> list[Any]:
         """Read back what is shown, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
         with self.lock:
             return list(self.clip(self.shown).iter_frames())
+
+    def finish(self, stream: Stream, episode: Episode | None = None, step: int | None = None) -> None:
+        """Publish the video of a stream whose episode or clip has ended, if it is to be kept."""
+        with self._publishing():
+            self.failures.end(stream.env_id)
+            if not stream.frames:
+                stream.delete()
+                return
+            name, step = self._name(stream, None, episode), self.iter if step is None else step
+            beyond, errors = stream.beyond, []
+            try:
+                if episode is not None and self.keep is not None and not self.keep(episode):
+                    stream.delete()
+                    return
+            except Exception as error:  # the next dump publishes it
+                errors.append(error)
+            self._beyond += beyond
+            self.iter += 1
+            ended = self._end(stream, name, step, episode)
+            if not errors:
+                self._publish(ended, errors)
+            raise_first([error for error in errors if not self.tolerates(error, env_id=stream.env_id)])
 
     def dump(
         self, suffix: str | None = None, step: int | None = None, *, alone: bool = False
     ) -> Video | Failure | None:
         """Finish and publish this recording and those of its copies; return the first video, None if there is none.
 
-        One that fails keeps its clip, and does not keep the others from theirs; the first failure is raised in the end,
-        or all of them are returned.
+        What cannot be published waits, under its own name and step, for the next dump, and does not keep the others
+        from theirs. The first error is raised in the end, or all of them are returned.
         """
         videos: list[Video] = []
         errors: list[Exception] = []
-        for recording in [self] if alone else self._family():
-            with recording.lock:
-                had = [track for track in recording.tracks.values() if track.frames]
-                beyond = recording._beyond + sum(track.beyond for track in had)
-                recording._beyond = 0
-                at = self.iter if step is None else step
-                for entry in list(recording.pending):
-                    try:
-                        videos += recording._publish(*entry)
-                        recording.pending.remove(entry)
-                    except Exception as error:
-                        errors.append(error)
-                for track in list(recording.tracks.values()):
-                    episode = None if track.episode is None else track.episode()
-                    if track.failed:
-                        track.forget()
-                    try:
-                        videos += recording._publish(track, recording._name(track, suffix, episode), at, episode)
-                    except Exception as error:
-                        errors.append(error)
-                taken = any(not track.frames for track in had)
-                self.iter += taken
-            if beyond and (taken or not had):
-                warnings.warn(
-                    f"{beyond} frames of {recording.tag!r} came after max_frames={recording.max_frames} and are not "
-                    "in the video",
-                    VidrecWarning,
-                    stacklevel=2,
-                )
-            if self.on_error == "warn" and recording is not self:
-                with recording.lock:
-                    self.failures.join(recording.failures)
-        video = videos[0] if videos else None
-        if self.on_error == "raise":
-            raise_first(errors)
-            return video
         with self.lock:
-            for failed in errors:
-                self.failures.count(failed)
-        for failed in errors:
-            tell(failed)
+            if self._busy:  # called by a signal handler in the middle of a frame
+                self._later.append((suffix, step))
+                return None
+            for recording in [self] if alone else self._family():
+                videos += recording._dump(suffix, step, errors)
+                if recording is not self and self.on_error == "warn":
+                    self.failures.join(recording.failures)
+                    if not recording.waiting:
+                        lifetime.release(recording)
+            video = videos[0] if videos else None
+            if self.on_error == "raise":
+                raise_first(sorted(errors, key=lambda error: isinstance(error, VidrecWarning)))
+                return video
+            for error in errors:
+                self.failures.count(error)
+        for error in errors:
+            tell(error)
         with self.lock:
             return self.failures.take(video)
 
-    def finish(self, track: Track, episode: Episode | None = None, step: int | None = None) -> None:
-        """Publish the video of a track whose episode has ended, if it is to be kept."""
-        with self.lock, self.guarded(0, track.env_id):
-            self.failures.end(track.env_id)
-            if not track.frames:
-                if track.waiting:  # for a logger of several that has not taken its last video
-                    track.count = track.beyond = 0
-                    track.failed = 0
-                else:
-                    self.discard(track)
-                return
-            self._beyond += track.beyond
-            at, self.iter = self.iter if step is None else step, self.iter + 1
-            name = self._name(track, None, episode)
+    def _dump(self, suffix: str | None, step: int | None, errors: list[Exception]) -> list[Video]:
+        """Finish what is open and publish what waits; return the videos, and append to `errors`."""
+        with self._publishing():
+            had = [stream for stream in self.streams.values() if stream.frames]
+            beyond = self._beyond + sum(stream.beyond for stream in had)
+            self._beyond = 0
+            at = self.iter if step is None else step
+            finished = list(self.pending)
+            for stream in self.streams.values():
+                if not stream.frames:
+                    stream.began = None if stream.failed else stream.began
+                    stream.begin()
+                    continue
+                episode = None if stream.episode is None else stream.episode.end()
+                name = self._name(stream, suffix, episode)
+                try:
+                    if any(not isinstance(logger, TensorLogger) for logger in self.loggers):
+                        names.check_name(name)
+                except TagError as error:  # of the suffix; another one may do
+                    errors.append(error)
+                    had.remove(stream)
+                    continue
+                began = stream.began if step is None and stream.began is not None else at
+                finished += self._end(stream, name, began, episode)
+            self.iter += bool(had)
+            videos = self._publish(finished, errors)
+        if beyond:
             try:
-                if episode is not None and self.keep is not None and not self.keep(episode):
-                    self.discard(track)
-                    self.iter -= 1
-                    return
-                self._publish(track, name, at, episode)
-            finally:
-                if track.frames:  # it failed: the next episode is another video
-                    self.pending.append((Track(track.env_id, track.clip, track.logger), name, at, episode))
-                    track.forget()
+                warnings.warn(
+                    f"{beyond} frames of {self.tag!r} came after max_frames={self.max_frames} and are not in the video",
+                    VidrecWarning,
+                    stacklevel=3,
+                )
+            except VidrecWarning as warning:  # warnings are errors; the copies have their turn
+                errors.append(warning)
+        return videos
 
-    def discard(self, track: Track) -> None:
-        """Throw away what a track has recorded since its last video."""
+    @contextmanager
+    def _publishing(self) -> Iterator[None]:
+        """Let a `dump` of a signal handler wait until this is done."""
         with self.lock:
-            if track.clip is not None:
-                track.clip.delete()
-            self._forget(track)
+            before, self._busy = self._busy, True
+            try:
+                yield
+            finally:
+                self._busy = before
+                if not self.waiting and not self.failures:
+                    lifetime.release(self)
+            if not before:
+                self._dump_later()
 
-    def clear(self) -> None:
-        """Throw away all that was recorded since the last dump."""
-        for track in [*self.tracks.values(), *(entry[0] for entry in self.pending)]:
-            self.discard(track)
-        self.pending.clear()
+    def _dump_later(self) -> None:
+        """Do the dumps that signal handlers have asked for meanwhile."""
+        while self._later:
+            self.dump(*self._later.pop(0))
+
+    def _end(self, stream: Stream, name: str, step: int, episode: Episode | None) -> list[Unpublished]:
+        """Return the clips of a stream, which begins anew, as those to publish."""
+        ended = [Unpublished(output, stream.env_id, name, step, episode) for output in stream.take()]
+        for entry in ended:
+            if entry.output.clip is not None:
+                entry.output.clip.episode = episode
+        self.pending += ended
+        return ended
+
+    def _publish(self, entries: Sequence[Unpublished], errors: list[Exception]) -> list[Video]:
+        """Give each logger the videos that it waits for; return those that are files.
+
+        An entry stays in `pending` until all its loggers have taken the video, or nobody will ever get it.
+        """
+        videos: list[Video] = []
+        for entry in entries:
+            output = entry.output
+            try:
+                if output.error is not None:
+                    raise output.error
+                assert output.clip is not None
+                video = output.clip.finish()
+            except Exception as error:
+                errors.append(error)
+                if output.error is not None or isinstance(error, EncoderError):  # it names what is left
+                    self.pending.remove(entry)
+                    if output.clip is not None:
+                        output.clip.detach()
+                continue
+            with lifetime.undisturbed():
+                output.loggers = [self._current(logger) for logger in output.loggers]
+                published, failed = output.publish(entry.name, video, entry.step, self.settings)
+                errors += failed
+                own = [taken for _, taken in published if isinstance(taken, Video)]
+                videos += own
+                if not output.loggers:
+                    self.pending.remove(entry)
+                    if isinstance(video, Video) and all(video.path != taken.path for taken in own):
+                        errors += _deleted(video.path)
+                    output.clip.published()
+            refused = [error for error in failed if not isinstance(error, VidrecWarning)]
+            for one, logger in zip(refused, output.loggers, strict=True):
+                where = f"in {video.path}" if isinstance(video, Video) else "in memory"
+                whose = "" if len(self.loggers) == 1 else f" for {logger!r}"
+                one.add_note(f"the video {entry.name!r} is kept{whose}, {where}; call dump() again to log it")
+            if entry.episode is not None and isinstance(self.keep, Retention):
+                for logger, taken in published:
+                    try:
+                        self.keep.add(entry.episode, taken if isinstance(taken, Video) else None, logger)
+                    except Exception as error:
+                        errors.append(error)
+        return videos
+
+    def _current(self, logger: VideoLogger) -> VideoLogger:
+        """Return the logger that a video goes to: the recorder may have another of the same kind by now."""
+        if any(own is logger for own in self.loggers) or len(self.loggers) > 1:
+            return logger
+        return self.loggers[0] if type(self.loggers[0]) is type(logger) else logger
+
+    def delete(self) -> None:
+        """Delete all that was recorded since the last dump."""
+        with self.lock:
+            for stream in self.streams.values():
+                stream.delete()
+            for entry in self.pending:
+                if entry.output.clip is not None:
+                    entry.output.clip.delete()
+            self.pending.clear()
+            lifetime.release(self)
 
     def _family(self) -> list["Recording"]:
-        """This recording, and those of its copies and of their copies."""
-        copies = [other for other in lifetime.known() if self._id in other._ancestors]
-        return [self, *sorted(copies, key=lambda copy: copy._born)]
+        """This recording, and those of its copies and of their copies, but for those in other environments."""
+        copies = [other for other in lifetime.held() if other is not self and self.id in other.lineage]
+        if (env := self.env()) is not None:
+            copies = [other for other in copies if other.env() in (None, env)]
+        return [self, *copies]
 
-    def _name(self, track: Track, suffix: str | None = None, episode: Episode | None = None) -> str:
-        parts = [self.tag, worker(), None if track.env_id is None else f"env{track.env_id}", suffix]
+    def _name(self, stream: Stream, suffix: str | None = None, episode: Episode | None = None) -> str:
+        if episode is None and stream.episode is not None:
+            episode = stream.episode.end()
+        parts = [self.tag, worker(), None if stream.env_id is None else f"env{stream.env_id}", suffix]
         parts += [] if episode is None or episode.of_grid else [f"ep{episode.number}"]
         return "_".join(str(part) for part in parts if part is not None)
 
-    def _publish(self, track: Track, name: str, step: int, episode: Episode | None) -> list[Video]:
-        """Finish and publish what a track has; return the video if it is a file."""
-        if not track.waiting:
-            self.discard(track)
-            return []
-        assert track.clip is not None
-        assert track.logger is not None
-        # the recorder may have another logger by now, which can do as well if it is of the same kind
-        logger = self._adapted if type(self._adapted) is type(track.logger) else track.logger
-        track.clip.env_id, track.clip.episode = track.env_id, episode
-        try:
-            video = track.clip.finish()
-        except EncoderError:
-            self._forget(track)
-            raise
-        with lifetime.undisturbed():
-            try:
-                published = logger.log_video(name, video, step, **self.settings)
-            except VidrecWarning:  # it is published, and the user wants warnings to be errors
-                track.clip.published()
-                self._forget(track)
-                raise
-            except Exception as error:
-                if track.frames:
-                    where = f"in {video.path}" if isinstance(video, Video) else "in memory"
-                    error.add_note(f"the video of {self.tag!r} is kept, {where}; call dump() again to log it")
-                else:  # a clip that is several has put aside what not all have taken, and has said so
-                    track.count = track.beyond = 0
-                raise
-            track.clip.published()
-            self._forget(track)
-        if not isinstance(published, Video):
-            return []
-        if episode is not None and isinstance(self.keep, Keep):
-            self.keep.published(episode, partial(logger.remove_video, published))
-        return [published]
-
-    def _forget(self, track: Track) -> None:
-        if track.clip is not None:
-            track.clip.detach()
-        track.forget()
-
-    def leave(self) -> None:
-        """Forget what belongs to the parent: called in a forked child."""
+    def detach(self) -> None:
+        """Let go of what belongs to the parent: called in a forked child."""
         self.lock = threading.RLock()  # whoever held it is not in this process
-        for track in [*self.tracks.values(), *(entry[0] for entry in self.pending)]:
-            self._forget(track)
+        self._busy = False
+        self._later.clear()
+        for stream in self.streams.values():
+            stream.detach()
+        for entry in self.pending:
+            if entry.output.clip is not None:
+                entry.output.clip.detach()
         self.pending.clear()
 
 
-class _Guard:
-    """See `Recording.guarded`; entered for every frame."""
-
-    __slots__ = ("_clip", "_frames", "_recording")
-
-    def __init__(self, recording: Recording, frames: int, clip: int | None) -> None:
-        self._recording, self._frames, self._clip = recording, frames, clip
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        if self._recording.on_error == "raise" or not isinstance(error, Exception) or isinstance(error, VidrecWarning):
-            return False
-        with self._recording.lock:
-            self._recording.failures.add(error, self._clip, self._frames)
-        return True
-
-
-class _Counter:
-    def __init__(self, value: int) -> None:
-        self.value = value
-
-
-_births = itertools.count()
-_counters: "weakref.WeakValueDictionary[str, _Counter]" = weakref.WeakValueDictionary()
+def _deleted(path: Path) -> list[Exception]:
+    """Delete a file that every logger has; warn if that cannot be, and return the warning if it is an error."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        try:
+            warnings.warn(f"{path} was published, but could not be deleted: {error}", VidrecWarning, stacklevel=5)
+        except VidrecWarning as warning:
+            return [warning]
+    return []

@@ -1,256 +1,262 @@
-"""Envs: the sub-envs of a batched environment, their episodes, and which of their frames are wanted.
+"""The sub-envs of a batched environment, their episodes, and which of their frames are wanted.
 
                         dump_on_done=False              dump_on_done=True
 
-    make_grid=True      one video, a grid of all envs  the same, finished when all are done at the same step
-    make_grid=False     a video for each env           a video for each env and each of its episodes
+    make_grid=True      one video, a grid of all envs   the same, finished when all are done at the same step
+    make_grid=False     a video for each env            a video for each env and each of its episodes
 
-A single env is one env. The frame after the last step belongs to the episode that ended, that of the reset to the
+A single env is one of one. The frame after the last step belongs to the episode that ended, that of the reset to the
 one that begins.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from numbers import Integral
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tensordict import TensorDictBase
-from tensordict.utils import NestedKey
-from torch import Tensor
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.envs.transforms import AutoResetTransform, VecGymEnvTransform
 
-from vidrec.episode import Episode
-from vidrec.errors import FrameError, SettingError, raise_first
-from vidrec.frames.frames import Flags, take
-from vidrec.recording.recording import Recording, Track
-from vidrec.sources.episodes import Episodes, each_all, each_sum, outermost
+from vidrec.episode import Episode, RunningEpisode
+from vidrec.errors import FrameError, raise_first
+from vidrec.frames import Entries, take
+from vidrec.recording.stream import Stream
+from vidrec.sources.flags import Flags, all_of, outermost, sum_of
+from vidrec.sources.selection import Selection
+
+Ended = tuple[Stream, Episode | None]
+"""A stream whose clip is to be finished, and the episode that it shows."""
 
 
-@dataclass
-class Choice:
-    """Which envs, episodes and steps a recorder is asked for; see `vidrec.VideoRecorder`."""
-
-    env_ids: Sequence[int] | slice | None
-    episode_trigger: Callable[[int], bool] | None
-    step_trigger: Callable[[int], bool] | None
-    dump_on_done: bool
-    keep: Callable[[Episode], bool] | None
-    max_frames: int | None
-
-    def __post_init__(self) -> None:
-        for name in ("episode_trigger", "step_trigger", "keep"):
-            value = getattr(self, name)
-            if value is not None and not callable(value):
-                raise SettingError(f"{name}={value!r} must be a function, or None")
-        if self.step_trigger is not None:
-            if self.max_frames is None:
-                raise SettingError("step_trigger begins a clip, and needs max_frames to end it")
-            if self.by_episode:
-                raise SettingError("step_trigger does not go with dump_on_done, episode_trigger or keep")
-        if not isinstance(self.env_ids, slice | None):
-            given = self.env_ids.tolist() if hasattr(self.env_ids, "tolist") else self.env_ids
-            self.env_ids = list(given) if isinstance(given, Sequence) else [given]
-            if not self.env_ids or not all(
-                isinstance(env_id, Integral) and env_id is not True for env_id in self.env_ids
-            ):
-                raise SettingError(f"envs={self.env_ids!r} must be the numbers of envs, such as [0, 3], or a slice")
-
-    @property
-    def by_episode(self) -> bool:
-        """Whether each episode has a video of its own."""
-        return self.dump_on_done or self.episode_trigger is not None or self.keep is not None
-
-    def of(self, count: int) -> list[int]:
-        """Return which of so many envs are recorded, in order."""
-        env_ids = range(count)
-        if isinstance(self.env_ids, slice):
-            chosen = list(env_ids[self.env_ids])
-        elif self.env_ids is not None:
-            if not all(-count <= env_id < count for env_id in self.env_ids):
-                raise SettingError(f"envs={self.env_ids} are not all there: the environment has {count}")
-            chosen = sorted({env_ids[env_id] for env_id in self.env_ids})
-        else:
-            chosen = list(env_ids)
-        if not chosen:
-            raise SettingError(f"envs={self.env_ids} are none of the {count} of the environment")
-        return chosen
-
-
-class Envs:
+class EnvSource:
     """The envs of one environment that one recorder records.
 
     Attributes:
-        of: what it was made for; set by the recorder, which makes another for anything else.
-        by_lane: whether each has videos of its own; else all are in one, and count as one env here.
+        by_env: whether each has videos of its own; else all are in one, and count as one env here.
         by_episode: whether each episode has a video of its own.
-        native_autoreset: whether the environment gives, when a env is done, the first frame of the next episode.
-        wanted: of which envs frames are wanted now.
+        picks: whether an entry holds frames of more envs than a stream wants.
+        ends: whether a clip may end with a step.
+        native_autoreset: whether the environment gives, when an env is done, the first frame of the next episode.
+        resets_itself: whether what the environment gives for an unknown last frame may be zeros.
+        stepped: the outcome of the last step, which transforms behind the recorder may still mark as done.
     """
 
     def __init__(
-        self, env: EnvBase, batch_size: torch.Size, recording: Recording, choice: Choice, make_grid: bool
+        self,
+        env: EnvBase,
+        batch_size: torch.Size,
+        *,
+        make_grid: bool,
+        dump_on_done: bool,
+        selection: Selection,
+        stream: Callable[[int | None], Stream],
     ) -> None:
-        self.of: Any = None
-        self._choice, self._recording = choice, recording
-        self.by_episode = choice.by_episode
+        self._selection, self._of_grid = selection, bool(make_grid)
+        self.by_episode = selection.by_episode(dump_on_done)
         self._count = batch_size.numel()
-        self._chosen = np.array(choice.of(self._count))
+        self._chosen = np.array(selection.of_envs(self._count))
         self.by_env = bool(batch_size) and not make_grid
-        if self.by_env:
-            self._tracks = [recording.track(int(env_id)) for env_id in self._chosen]
-        else:
-            self._tracks = [recording.track(None)]
+        self.streams = [stream(int(env_id)) for env_id in self._chosen] if self.by_env else [stream(None)]
+        self.picks = self.by_env or len(self._chosen) != self._count
+        self.ends = self.by_episode or selection.step_trigger is not None
+        self._at = {id(stream): at for at, stream in enumerate(self.streams)}
+        for each in self.streams:
+            each.episode = None
         # TorchRL's rule for a grid: its video goes on through a reset that comes before the end
-        self._ends_at_reset = self.by_episode and not (
-            make_grid and choice.keep is None and choice.episode_trigger is None
-        )
-        self._episodes = Episodes(len(self._tracks), make_grid)
+        self._ends_at_reset = not (make_grid and selection.keep is None and selection.episode_trigger is None)
         self.native_autoreset = bool(env.__dict__.get("_torchrl_native_autoreset", False))
-        self._resets_itself = _resets_itself(env)
-        self.wanted = np.full(len(self._tracks), choice.step_trigger is None)
-        self._steps = 0
-        self._frames = [0] * len(self._tracks)
-        self._began = 0
-        self._keys = {name: outermost(env.done_keys, name) for name in ("done", "terminated")}
+        self.resets_itself = _resets_itself(env)
+        self._done, self._terminated = (outermost(env.done_keys, name) for name in ("done", "terminated"))
         self._reward_keys = env.reward_keys
-        if self.by_episode:
-            for at, track in enumerate(self._tracks):
-                track.episode = partial(self._running, at)
+        self._running: list[RunningEpisode | None] = [None] * len(self.streams)
+        self._numbers = [-1] * len(self.streams)
+        self.stepped: TensorDictBase | None = None
+        self._idle = True  # whether an env has no running episode
+        self._steps = 0
+        self._wanted = [] if selection.step_trigger is not None else list(self.streams)
 
-    @torch.compiler.disable
-    def step(self, tensordict: TensorDictBase) -> None:
-        """Count a step, of which `tensordict` holds the outcome."""
+    def step(self, tensordict: TensorDictBase, skip: int) -> list[Stream]:
+        """Count a step, of which `tensordict` holds the outcome; return the streams that want its frame."""
         if self.by_episode:
-            if not self._episodes.running.all():  # it was not reset
-                self._begin(~self._episodes.running)
-            self._episodes.length += 1
-            if self.wanted.any():
-                self._episodes.returned += self._rewards(tensordict)
-        elif self._choice.step_trigger is not None:
-            for at, track in enumerate(self._tracks):
-                if self._frames[at] and not track.offered:  # it was dumped in between, and has ended with that
-                    self.wanted[at] = False
-                self._frames[at] = track.offered
-            step, self._steps = self._steps, self._steps + 1
-            if not self.wanted.any() and self._choice.step_trigger(step):
-                self.wanted[:] = True
-                self._began = step
+            self.stepped = tensordict
+            if self._idle:  # it was not reset
+                self._begin([at for at, episode in enumerate(self._running) if episode is None])
+            if self._wanted:
+                self._count_step(tensordict)
+                if self.native_autoreset:
+                    return self._due(self._which(~self._flags(self._done, tensordict)), skip)
+        elif self._selection.step_trigger is not None:
+            self._trigger()
+        wanted = self._wanted
+        if not wanted:
+            return wanted
+        if len(wanted) == 1:
+            stream = wanted[0]
+            stream.count += 1
+            return [] if stream.count % skip else wanted
+        return self._due(wanted, skip)
 
-    @torch.compiler.disable
-    def reset(self, which: Flags | None) -> None:
+    def begin(self, which: Flags | None) -> None:
         """Begin the episodes of envs that are reset; None is all."""
-        if which is None:
-            which = np.ones(len(self._tracks), bool)
         if self.by_episode:
-            if self._ends_at_reset:
-                self._finish(which & self._episodes.running, unfinished=True)
-            self._begin(which)
+            self._begin(range(len(self.streams)) if which is None else np.flatnonzero(which).tolist())
+        elif self._selection.step_trigger is not None:
+            self._drop_dumped()
 
-    @torch.compiler.disable
-    def end(self, tensordict: TensorDictBase) -> None:
-        """Finish the videos of the episodes that end with the outcome of a step; those that are finished, stay."""
-        if self.by_episode and (done := self.done(tensordict)).any():
-            self._finish(done & self._episodes.running, self._all(self._keys["terminated"], tensordict))
-
-    def done(self, tensordict: TensorDictBase) -> Flags:
-        """Return which envs are done."""
-        return self._all(self._keys["done"], tensordict)
+    def offer(self, which: Flags | None, skip: int) -> list[Stream]:
+        """Return the streams that want a frame of the envs that are reset; None is all."""
+        return self._due(self._wanted if which is None else self._which(which), skip)
 
     def resets(self, tensordict: TensorDictBase) -> Flags | None:
         """Return which envs are reset, by the entries "_reset"; None if there are none, and all are."""
         keys = outermost(tensordict.keys(True, True), "_reset")
-        return self._all(keys, tensordict) if keys else None
+        return self._flags(keys, tensordict) if keys else None
 
-    def leave(self) -> None:
-        """Finish what is open in these envs: from now on the recorder is elsewhere."""
-        if self.by_episode:
-            self._finish(self._episodes.running, unfinished=True)
-        for track in self._tracks:
-            track.episode = None
+    def ended(self, tensordict: TensorDictBase, max_frames: int | None) -> Sequence[Ended]:
+        """Return the streams whose clip ends with the outcome of a step; an episode ends once."""
+        if not self.by_episode:
+            return self.full(max_frames)
+        if not _holds_true(tensordict.get(self._done[0], None)):
+            return ()
+        done = self._flags(self._done, tensordict)
+        terminated = self._flags(self._terminated, tensordict)
+        ended = []
+        for at in np.flatnonzero(done):
+            if (episode := self._end(int(at))) is not None:
+                flag = bool(terminated[at])
+                ended.append((self.streams[at], episode.end(terminated=flag, truncated=not flag)))
+        return ended
 
-    def due(self, which: Flags | None, skip: int) -> list[Track]:
-        """Return the tracks to which a frame goes, of those that are offered one."""
-        which = self.wanted if which is None else which & self.wanted
-        tracks = [self._tracks[at] for at in np.flatnonzero(which)]
-        for track in tracks:
-            track.count += 1
-        return [track for track in tracks if not track.count % skip]
+    def cut(self, which: Flags | None = None) -> list[Ended]:
+        """Return the streams of running episodes that a reset of these envs ends before they are done."""
+        if not self.by_episode or not self._ends_at_reset:
+            return []
+        return self._cut(range(len(self.streams)) if which is None else np.flatnonzero(which).tolist())
 
-    def may_be_zeros(self, tensordict: TensorDictBase, tracks: list[Track]) -> Flags:
+    def leave(self) -> list[Ended]:
+        """Return the streams of running episodes: the recorder is in another environment from now on."""
+        return self._cut(range(len(self.streams)))
+
+    def pick(self, entries: Entries, streams: Sequence[Stream]) -> Entries:
+        """Return, of the frames of all envs, one for each stream; or all if they share a video.
+
+        Raises:
+            FrameError: an entry does not hold one frame for each env.
+        """
+        if not self.picks:
+            return entries
+        for entry in entries:
+            if len(entry.frames) != self._count:
+                raise FrameError(
+                    f"{entry.name} holds {len(entry.frames)} frames; expected one for each of {self._count} envs"
+                )
+        if self.by_env and len(streams) == self._count:
+            return entries
+        at = np.array([stream.env_id for stream in streams]) if self.by_env else self._chosen
+        return entries.choose(lambda frames, name: take(frames, at))
+
+    def may_be_zeros(self, tensordict: TensorDictBase, streams: Sequence[Stream]) -> Flags:
         """Return of which frames that `pick` returns zeros say that they are not known.
 
         Of envs that are done, where TorchRL has the first frame of the next episode, and not always the last one.
         """
-        picked = self._chosen if not self.by_env else np.array([track.env_id for track in tracks])
-        if not self._resets_itself:
+        picked = self._chosen if not self.by_env else np.array([stream.env_id for stream in streams])
+        if not self.resets_itself:
             return np.zeros(len(picked), bool)
-        ended: Flags = each_all(_present(self._keys["done"], tensordict), self._count)[picked]
-        return ended
+        flags: Flags = all_of(self._done, tensordict, self._count)[picked]
+        return flags
 
-    def pick(self, frames: Tensor, tracks: list[Track], name: str) -> Tensor:
-        """Return, of the frames ``[N, H, W, C]`` of all envs, one for each track; or all if they share a video."""
-        if not self.by_env and len(self._chosen) == self._count:
-            return frames
-        if len(frames) != self._count:
-            raise FrameError(f"{name} holds {len(frames)} frames; expected one for each of {self._count} envs")
-        return take(frames, np.array([track.env_id for track in tracks]) if self.by_env else self._chosen)
+    def _due(self, streams: Sequence[Stream], skip: int) -> list[Stream]:
+        due = []
+        for stream in streams:
+            stream.count = count = stream.count + 1
+            if not count % skip:
+                due.append(stream)
+        return due
 
-    def added(self, track: Track) -> None:
-        """End the clip of a track that `step_trigger` began, if it is long enough."""
-        if self._choice.step_trigger is not None and track.offered >= (self._recording.max_frames or 0):
-            self.wanted[self._tracks.index(track)] = False
-            self._recording.finish(track, step=self._began)
+    def _which(self, which: Flags) -> list[Stream]:
+        """Return the streams that are wanted, of those that have a new frame."""
+        return [stream for stream in self._wanted if which[self._at[id(stream)]]]
 
-    def _begin(self, which: Flags) -> None:
-        if not which.any():
-            return
-        self._episodes.begin(which)
-        if self._choice.episode_trigger is not None:
-            errors: list[Exception] = []
-            for at in np.flatnonzero(which):
-                try:
-                    self.wanted[at] = bool(self._choice.episode_trigger(int(self._episodes.number[at])))
-                except Exception as error:
-                    self.wanted[at] = False
-                    errors.append(error)
-            raise_first(errors)
+    def _trigger(self) -> None:
+        """Begin a clip if `step_trigger` says so."""
+        assert self._selection.step_trigger is not None
+        step, self._steps = self._steps, self._steps + 1
+        if self._wanted:
+            self._drop_dumped()
+        if not self._wanted and self._selection.step_trigger(step):
+            self._wanted = list(self.streams)
+            for stream in self.streams:
+                stream.began = step
 
-    def _finish(self, which: Flags, terminated: Flags | None = None, *, unfinished: bool = False) -> None:
-        """Finish the episodes of these envs: what is done and has not terminated was truncated."""
+    def _drop_dumped(self) -> None:
+        """End the clips, begun by `step_trigger`, that were dumped in between."""
+        self._wanted = [stream for stream in self._wanted if stream.began is not None]
+
+    def full(self, max_frames: int | None) -> list[Ended]:
+        """Return the streams whose clip, begun by `step_trigger`, is long enough."""
+        if self._selection.step_trigger is None or not self._wanted:
+            return []
+        full = [stream for stream in self._wanted if max_frames is not None and stream.offered >= max_frames]
+        self._wanted = [stream for stream in self._wanted if stream not in full]
+        return [(stream, None) for stream in full]
+
+    def _count_step(self, tensordict: TensorDictBase) -> None:
+        rewards = sum_of(self._reward_keys, tensordict, self._count)
+        own = rewards[self._chosen].tolist() if self.by_env else [float(rewards[self._chosen].mean())]
+        for episode, reward in zip(self._running, own, strict=True):
+            if episode is not None:
+                episode.length += 1
+                episode.return_ += reward
+
+    def _begin(self, at: Sequence[int]) -> None:
+        """Begin another episode in these envs, and ask whether it is wanted."""
+        trigger = self._selection.episode_trigger
         errors: list[Exception] = []
-        self._episodes.running &= ~which
-        for at in np.flatnonzero(which):
-            track = self._tracks[at]
+        unwanted = set()
+        for i in at:
+            stream = self.streams[i]
+            self._numbers[i] += 1
+            self._running[i] = stream.episode = RunningEpisode(stream.env_id, self._numbers[i], self._of_grid)
             try:
-                ended = terminated is not None and bool(terminated[at])
-                self._recording.finish(
-                    track, self._episodes.of(int(at), track.env_id, ended, not ended and not unfinished)
-                )
+                if trigger is not None and not trigger(self._numbers[i]):
+                    unwanted.add(i)
             except Exception as error:
+                unwanted.add(i)
                 errors.append(error)
+        if trigger is not None:
+            begun, before = set(at), {self._at[id(stream)] for stream in self._wanted}
+            self._wanted = [
+                stream for i, stream in enumerate(self.streams) if (i not in unwanted if i in begun else i in before)
+            ]
+        self._idle = None in self._running
         raise_first(errors)
 
-    def _running(self, at: int) -> Episode | None:
-        """Return the episode that runs in a track, None if it has ended."""
-        return self._episodes.of(at, self._tracks[at].env_id) if self._episodes.running[at] else None
+    def _end(self, at: int) -> RunningEpisode | None:
+        """Return the episode that runs in an env, which has none from now on."""
+        episode, self._running[at] = self._running[at], None
+        self.streams[at].episode = None
+        self._idle = True
+        return episode
 
-    def _rewards(self, tensordict: TensorDictBase) -> NDArray[np.float64]:
-        rewards = each_sum(_present(self._reward_keys, tensordict), self._count)[self._chosen]
-        return rewards if self.by_env else np.array([rewards.mean()])
+    def _cut(self, at: Sequence[int]) -> list[Ended]:
+        ended = [(self.streams[i], self._end(i)) for i in at]
+        return [(stream, episode.end()) for stream, episode in ended if episode is not None]
 
-    def _all(self, keys: list[NestedKey], tensordict: TensorDictBase) -> Flags:
-        """Return for each track whether all that these entries hold of its envs is true; False if they are missing."""
-        flags = each_all(_present(keys, tensordict), self._count)[self._chosen]
+    def _flags(self, keys: Sequence[Any], tensordict: TensorDictBase) -> Flags:
+        """Return for each env here whether all that these entries hold of it is true; False if they are missing."""
+        flags = all_of(keys, tensordict, self._count)
+        if len(self._chosen) != self._count:
+            flags = flags[self._chosen]
         return flags if self.by_env else np.array([flags.all()])
 
 
-def _present(keys: Sequence[NestedKey], tensordict: TensorDictBase) -> Iterator[Tensor]:
-    return (value for key in keys if (value := tensordict.get(key, None)) is not None)
+def _holds_true(flags: torch.Tensor | None) -> bool:
+    """Return whether one of these flags is true; by bytes, which takes a third of the time of ``any``."""
+    if flags is None:
+        return False
+    return bool(flags.item()) if flags.numel() == 1 else b"\1" in flags.detach().cpu().numpy().tobytes()
 
 
 def _resets_itself(env: EnvBase) -> bool:

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
+from tensordict.utils import NestedKey
 from torch import Tensor
 
 from vidrec.episode import Episode
-from vidrec.frames.entries import Entries, Look
-from vidrec.frames.frames import Flags, is_black
-from vidrec.recording.recording import Recording, Track
-from vidrec.sources.envs import Choice
-from vidrec.sources.episodes import each, each_all, each_sum, outermost
+from vidrec.frames import Entries, Look, is_black
+from vidrec.recording import lifetime
+from vidrec.recording.recording import Recording
+from vidrec.recording.stream import Stream
+from vidrec.sources.flags import Flags, all_of, outermost, rows, sum_of
+from vidrec.sources.selection import Selection
 
 MASK_KEYS = ("mask", ("collector", "mask"))
 """Where a sample says which steps are no padding, as TorchRL's `split_trajectories` does: bool, one for each step."""
@@ -25,13 +27,18 @@ ID_KEYS = (("collector", "traj_ids"), "traj_ids", "episode", "trajectory", "traj
 
 
 class Samples:
-    """What a recorder without an environment records: frames one after another, as grids, or a video a trajectory."""
+    """What a recorder without an environment records: frames one after another, as grids, or a video a trajectory.
 
-    def __init__(self, recording: Recording, choice: Choice) -> None:
-        self._recording, self._choice = recording, choice
+    Each sample is recorded under the recording's lock: samples that are drawn ahead come by in several threads.
+    """
+
+    def __init__(self, recording: Recording, selection: Selection) -> None:
+        self._recording, self._selection = recording, selection
         self._trajectories = 0
 
-    def record(self, entries: Entries, sample: TensorDictBase | None, look: Look, skip: int) -> None:
+    def record(
+        self, entries: Entries, sample: TensorDictBase | None, look: Look, skip: int, dump_on_done: bool
+    ) -> None:
         """Keep the frames of a sample; None if they are all there is of it."""
         count = entries.number()
         batch = Batch(sample) if sample is not None and sample.batch_dims and not count % sample.numel() else None
@@ -42,45 +49,46 @@ class Samples:
             for entry in entries:
                 if entry.name.startswith("('next'"):
                     valid &= ~np.repeat(batch.is_padding(entry.frames), each)
-        with self._recording.lock:  # samples that are drawn ahead come by in several threads
+        lifetime.finish_orphans()
+        with self._recording.lock:
             if look.make_grid:
                 grids = [np.arange(count)]
-                if batch is not None and (rows := batch.rows) is not None:
-                    grids = list(np.arange(count).reshape(rows, -1, each).swapaxes(0, 1).reshape(-1, rows * each))
+                if batch is not None and (n := batch.rows) is not None:
+                    grids = list(np.arange(count).reshape(n, -1, each).swapaxes(0, 1).reshape(-1, n * each))
                 self._record_grids(entries, grids, valid, look, skip)
-            elif self._choice.by_episode and batch is not None:
-                trigger = self._choice.episode_trigger
+            elif self._selection.by_episode(dump_on_done) and batch is not None:
+                trigger = self._selection.episode_trigger
                 for steps, episode in batch.trajectories(self._trajectories):
                     self._trajectories += 1
                     if trigger is None or trigger(episode.number):
                         steps = (steps[:, None] * each + np.arange(each)).ravel()
                         self._record_run(entries, steps[valid[steps]], look, skip)
-                        self._recording.finish(self._track, episode)
+                        self._recording.finish(self._stream, episode)
             else:
                 self._record_run(entries, np.flatnonzero(valid), look, skip)
 
     @property
-    def _track(self) -> Track:
-        return self._recording.tracks[None]
+    def _stream(self) -> Stream:
+        return self._recording.streams[None]
 
     def _record_grids(
         self, entries: Entries, grids: Sequence[NDArray[np.integer]], valid: Flags, look: Look, skip: int
     ) -> None:
-        track = self._track
+        stream = self._stream
         for steps in grids:
-            track.count += 1
-            if not track.count % skip and valid[steps].any() and self._recording.admit(track):
+            stream.count += 1
+            if not stream.count % skip and valid[steps].any() and self._recording.room(stream):
                 blank = [~valid[steps]] * len(entries)
-                self._recording.add(track, entries.take(steps).convert(look, blank))
+                self._recording.write([stream], [entries.take(steps).convert(look, blank)])
 
     def _record_run(self, entries: Entries, steps: NDArray[np.integer], look: Look, skip: int) -> None:
         """Keep the frames at `steps`: of all that come, those at skip - 1, 2 * skip - 1, ..."""
-        track = self._track
-        before = skip - 1 - track.count % skip
-        track.count += len(steps)
+        stream = self._stream
+        before = skip - 1 - stream.count % skip
+        stream.count += len(steps)
         steps = steps[before::skip]
-        if room := self._recording.admit(track, len(steps)):
-            self._recording.add(track, entries.take(steps[:room]).convert(look))
+        if room := self._recording.room(stream, len(steps)):
+            self._recording.write([stream], [entries.take(steps[:room]).convert(look)])
 
 
 class Batch:
@@ -105,7 +113,7 @@ class Batch:
         for key in MASK_KEYS:
             mask = sample.get(key, None)
             if isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.numel() == self.steps:
-                self.valid &= each(mask, self.steps)[:, 0]
+                self.valid &= rows(mask, self.steps)[:, 0].astype(bool)
         self._terminated, self._truncated = self._flag("terminated"), self._flag("truncated")
         self.done = self._flag("done") | self._terminated | self._truncated
 
@@ -148,7 +156,7 @@ class Batch:
         if self.rows is not None:
             ends[self.steps // self.rows - 1 :: self.steps // self.rows] = True
         terminated, truncated = self._terminated, self._truncated
-        rewards = each_sum(self._outermost("reward"), self.steps)
+        rewards = sum_of(self._outermost("reward"), self._next, self.steps)
         begin = 0
         for end in map(int, np.flatnonzero(ends)):
             steps = np.arange(begin, end + 1)
@@ -181,11 +189,11 @@ class Batch:
         value = self._sample.get(key, None)
         if not isinstance(value, Tensor) or value.numel() != self.steps or value.is_floating_point():
             return None
-        return each(value, self.steps)[:, 0]
+        return rows(value, self.steps)[:, 0]
 
     def _flag(self, name: str) -> Flags:
-        return each_all(self._outermost(name), self.steps)
+        return all_of(self._outermost(name), self._next, self.steps)
 
-    def _outermost(self, name: str) -> Iterator[Tensor]:
-        """Yield an entry of "next", or those of this name that are nearest to it."""
-        return (self._next.get(key) for key in outermost(self._next.keys(True, True), name))
+    def _outermost(self, name: str) -> list[NestedKey]:
+        """Return the keys in "next" of this name that are nearest to it."""
+        return outermost(self._next.keys(True, True), name)

@@ -41,7 +41,7 @@ class Repaired:
         clip: its file, or the first of them.
         video: the video that it is now, or would be; None if there is none.
         frames: how many it has.
-        outcome: in words: "repaired", "deleted: ...", "set aside: ...", "being recorded", "failed: ...".
+        outcome: "repaired", "deleted: ...", "set aside: ...", "being recorded", "failed: ...".
     """
 
     clip: Path
@@ -54,7 +54,7 @@ class Repaired:
         return self.outcome.startswith("failed")
 
 
-def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Iterator[Repaired]:
+def repair(folder: Path, *, dry_run: bool = False, sync: bool = False, watch: Watch = iter) -> Iterator[Repaired]:
     """Make videos of the unfinished clips in a folder and those below it; yield what became of each.
 
     A clip that is being recorded stays as it is. Frames that are only in part in a file are cut off.
@@ -62,6 +62,7 @@ def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Itera
     Args:
         folder: where to look.
         dry_run: change nothing, and yield what would be.
+        sync: drop the rows of videos that somebody has deleted.
         watch: is given all clips, and yields them.
     """
     taken: set[Path] = set()
@@ -80,6 +81,13 @@ def repair(folder: Path, *, dry_run: bool = False, watch: Watch = iter) -> Itera
         if not dry_run:
             copy.unlink(missing_ok=True)
         yield Repaired(copy, None, 0, f"{_deleted(dry_run)}: a copy that was cut off")
+    if not sync:
+        return
+    for index in list(scan.indices(folder)):
+        for path in sorted(path for path in scan.rows(folder, [index]) if not path.exists()):
+            if not dry_run:
+                index.remove(str(path.relative_to(index.folder)))
+            yield Repaired(path, None, 0, f"{_deleted(dry_run)}: the row of a video that is not there")
 
 
 @dataclass
@@ -185,12 +193,11 @@ class _Repair:
     def _add_row(self, video: Path, frames: int) -> None:
         if (index := self._index) is None:
             return
-        name, _, step = str(video.with_suffix("")).rpartition("_")
         fps = float(Fraction(self.about["fps"]))
         row = {column: self.about.get(column) for column in ("height", "width", "codec", "env_id", "episode")}
         row |= {"frames": frames, "fps": fps, "seconds": frames / fps, "ended": "unfinished"}
         file = str(video.relative_to(index.folder))
-        index.add(tag=self._tag(index, Path(name)), step=step, file=file, **row)
+        index.add(tag=self._tag(index, self.clip.stem), step=self._step(video), file=file, **row)
 
     def _count(self, part: Path) -> int:
         """Return how many frames a file has, the last of which may be damaged."""
@@ -270,7 +277,7 @@ def _cut(part: Path, target: Path, frames: int, encoding: Encoding) -> None:
         if not count or not target.exists():
             continue
         found = contents(target, decode=True)
-        if not found.words and found.frames == count:
+        if not found.stderr and found.frames == count:
             return
     raise EncoderError(f"the {frames} frames of {part} could not be saved")
 

@@ -17,7 +17,6 @@ _KIND = "|".join(suffix[1:] for suffix in sorted(SUFFIXES))
 _CLIP = re.compile(
     rf"(?P<stem>.+)\.part-(?P<token>[0-9a-f]{{8}})(-(?P<number>\d+)(?P<joined>j?))?\.({_KIND}|log)", re.S
 )
-_SHARE = re.compile(rf"(?P<own>.+\.part-[0-9a-f]{{8}})(-\d+j?)?{names.SHARE}[0-9a-f]{{4}}\.({_KIND})", re.S)
 _COPY = re.compile(rf".+\.({_KIND}|csv)\.part-[0-9a-f]{{8}}", re.S)
 
 
@@ -103,11 +102,7 @@ def left_clip(clip: LeftClip) -> LeftClip | None:
 def left_copies(folder: Path) -> list[Path]:
     """Return files that were copied from others, which are there, when their process ended."""
     found = _files(folder)
-    copies = [path for path in found if _COPY.fullmatch(path.name) and not names.in_use(path) and _size(path)]
-    for path in found:
-        if (match := _SHARE.fullmatch(path.name)) and not names.in_use(path.with_name(match["own"] + manifest.SUFFIX)):
-            copies.append(path)
-    return copies
+    return [path for path in found if _COPY.fullmatch(path.name) and not names.in_use(path) and _size(path)]
 
 
 def indices(folder: Path) -> Iterator[VideoIndex]:

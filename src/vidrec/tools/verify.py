@@ -16,6 +16,9 @@ from vidrec.tools import scan
 
 PIXEL_BYTES = 3
 
+NO_ROW = "has no row in videos.csv"
+NO_FILE = "is not there, but has a row in videos.csv; `vidrec repair --sync` drops the rows of videos that were deleted"
+
 Watch = Callable[[list[Path]], Iterable[Path]]
 """Yields what it is given, and may show how far that has come."""
 
@@ -59,8 +62,7 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
             rows = scan.rows(folder, indices)
             alone = {path for path in alone if path.exists() != (path in rows)}
     for path in sorted(alone):
-        found = path.exists()
-        yield Problem(path, "has no row in videos.csv" if found else "is not there, and has a row in videos.csv")
+        yield Problem(path, NO_ROW if path.exists() else NO_FILE)
     for clip in scan.left_clips(folder):
         if not clip.in_use and not clip.gone:
             yield Problem(clip.first, "is an unfinished clip; `vidrec repair` makes a video of it")
@@ -75,8 +77,8 @@ def problems(path: Path, row: dict[str, str] | None) -> Iterator[str]:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         yield f"cannot be read: {error}"
         return
-    if about["words"]:
-        yield f"is damaged: {about['words']}"
+    if about["problem"]:
+        yield f"is damaged: {about['problem']}"
     times = about["times"]
     for frame, (one, two) in enumerate(pairwise(times), 1):
         if two <= one:
@@ -103,7 +105,7 @@ def info(path: Path, row: dict[str, str] | None = None, *, decode: bool = False)
             raise ValueError("it holds no frames")
         about |= {"frames": found.frames, "height": found.height, "width": found.width, "fps": round(found.fps, 3)}
         about |= {"codec": found.codec, "seconds": round(float(found.seconds), 3)}
-        about |= {"words": found.words, "times": found.times}
+        about |= {"problem": found.stderr, "times": found.times}
     else:
         about |= _tensor(path, row)
     return more | about
@@ -111,11 +113,11 @@ def info(path: Path, row: dict[str, str] | None = None, *, decode: bool = False)
 
 def _tensor(path: Path, row: dict[str, str] | None) -> dict[str, Any]:
     """Return what is known of a tensor on disk, whose shape only its row tells."""
-    size, words = path.stat().st_size, ""
+    size, problem = path.stat().st_size, ""
     if path.suffix == ".pt":
         size, broken = measure(path)
-        words = f"the checksum of {broken} is wrong" if broken else ""
-    about: dict[str, Any] = {"codec": "none", "words": words, "times": []}
+        problem = f"the checksum of {broken} is wrong" if broken else ""
+    about: dict[str, Any] = {"codec": "none", "problem": problem, "times": []}
     if row is None:
         return about
     try:
@@ -126,5 +128,5 @@ def _tensor(path: Path, row: dict[str, str] | None) -> dict[str, Any]:
         raise ValueError("videos.csv does not say how large its frames are")
     frames, rest = divmod(size, height * width * PIXEL_BYTES)
     if rest:
-        about["words"] = words or f"{rest} bytes are no whole frame"
+        about["problem"] = problem or f"{rest} bytes are no whole frame"
     return about | {"frames": frames, "height": height, "width": width}

@@ -1,0 +1,118 @@
+"""Stream, what is recorded of one env, or of all in one frame, clip after clip; and what of it is not yet published."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidrec.clips import Clip
+from vidrec.episode import Episode, RunningEpisode
+from vidrec.errors import FrameError
+from vidrec.loggers.base import VideoLogger
+from vidrec.loggers.outputs import Output, open_outputs, raise_if_all_failed
+
+
+@dataclass(eq=False)
+class Unpublished:
+    """A finished output, for the loggers that have not taken its video yet, under its own name and step."""
+
+    output: Output
+    env_id: int | None
+    name: str
+    step: int
+    episode: Episode | None
+
+
+@dataclass(eq=False)
+class Stream:
+    """What is recorded of one env, or of all in one frame.
+
+    Attributes:
+        env_id: which env of a batch has its videos to itself; None if there is but one video.
+        outputs: the clips that are being recorded, one for each different encoding that its loggers want.
+        count: frames offered since the last video, kept or not.
+        beyond: frames that came after `max_frames`.
+        episode: that runs, None where episodes do not matter.
+        began: the env step at which `step_trigger` began the clip.
+        failed: how many frames came of a clip that has failed, with ``on_error="warn"``; the others are lost until the
+            next video.
+        fresh: whether its next frame is the first of a clip.
+    """
+
+    env_id: int | None = None
+    outputs: list[Output] = field(default_factory=list)
+    count: int = 0
+    beyond: int = 0
+    episode: RunningEpisode | None = None
+    began: int | None = None
+    failed: int = 0
+    fresh: bool = True
+
+    @property
+    def clip(self) -> Clip | None:
+        """The first clip that can be written to."""
+        return next((output.clip for output in self.outputs if output.clip and not output.error), None)
+
+    @property
+    def frames(self) -> int:
+        """How many frames its clips have."""
+        return 0 if (clip := self.clip) is None else clip.frames
+
+    @property
+    def offered(self) -> int:
+        """How many frames its clips have, or would have."""
+        return max(self.frames, self.failed)
+
+    def open(self, loggers: list[VideoLogger], tag: str, settings: dict[str, object], beside: int) -> None:
+        """Open a clip for each different encoding that `loggers` want; `beside` clips are recorded at a time."""
+        for output in self.outputs:  # of an empty clip, for another logger or tag
+            if output.clip is not None:
+                output.clip.delete()
+        self.outputs = open_outputs(loggers, tag, settings)
+        for output in self.outputs:
+            if output.clip is not None:
+                output.clip.env_id, output.clip.beside = self.env_id, beside
+                output.clip.episode = None if self.episode is None else self.episode.end()
+
+    def write(self, frames: NDArray[np.uint8]) -> None:
+        """Write frames ``[N, H, W, 3]`` to each clip; one that fails does not keep the others from theirs."""
+        if len(self.outputs) == 1 and (clip := self.outputs[0].clip) is not None:
+            clip.write(frames)
+            return
+        for output in self.outputs:
+            if output.clip is not None and output.error is None:
+                try:
+                    output.clip.write(frames)
+                except FrameError:  # all clips have the same size
+                    raise
+                except Exception as error:
+                    output.error = error
+        raise_if_all_failed(self.outputs)
+
+    def take(self) -> list[Output]:
+        """Return the outputs, for publishing, and begin anew."""
+        outputs, self.outputs, self.began, self.fresh = self.outputs, [], None, True
+        self.begin()
+        return outputs
+
+    def begin(self) -> None:
+        """Count anew."""
+        self.count = self.beyond = self.failed = 0
+
+    def fail(self, frames: int) -> None:
+        """Let go of clips that cannot go on, after so many frames; those that follow are lost until the next video."""
+        began = self.began
+        self.detach()
+        self.began, self.failed = began, frames
+
+    def delete(self) -> None:
+        """Delete what was recorded since the last video, and begin anew."""
+        for output in self.take():
+            if output.clip is not None:
+                output.clip.delete()
+
+    def detach(self) -> None:
+        """Let go of the clips, whose files stay, and begin anew."""
+        for output in self.take():
+            if output.clip is not None:
+                output.clip.detach()
