@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Episode:
-    """An episode of a env, when it has ended or its video is finished.
+    """An episode of an env, when it has ended or its video is finished.
 
     Attributes:
-        env: which one of a batched env, counted through its batch; None for a single env, or a grid of envs.
+        env_id: which one of a batched env, counted through its batch; None for a single env, or a grid of envs.
         number: counts the episodes of the env from 0, recorded or not.
         length: how many steps it took.
-        return_: the sum of its rewards, over the steps and all that a env's reward holds; of a grid, the mean of its
+        return_: the sum of its rewards, over the steps and all that an env's reward holds; of a grid, the mean of its
             envs.
         terminated: whether it ended by itself.
         truncated: whether it was cut off, such as by a bound on its steps, and did not also end by itself.

@@ -93,7 +93,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         out_keys: entries under which the frames are given on, unchanged. None is `in_keys`.
         fps: frames per second of the video. None leaves it to the logger.
         max_frames: how many frames a clip has at the most. What comes beyond is counted, and reported by `dump`.
-        dump_on_done: finish the video of an episode when it ends, by whatever transform: that of a env, or that of a
+        dump_on_done: finish the video of an episode when it ends, by whatever transform: that of an env, or that of a
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
         layout: names the axes of a frame where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
             the rule in `vidrec.frames.entries`.

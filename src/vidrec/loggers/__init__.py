@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidrec.clips import open_clip as open_clip
     from vidrec.files.names import check_name as check_name
+    from vidrec.files.names import publish as publish
     from vidrec.loggers.base import encoding_of as encoding_of
     from vidrec.loggers.base import finished as finished
 
