@@ -1,5 +1,6 @@
 """The CSV logger: names, rows, formats, and what it owes to TorchRL's."""
 
+import codecs
 import csv
 import os
 import pickle
@@ -16,7 +17,8 @@ from processes import started
 from tensordict import MemoryMappedTensor
 
 from vidrec import CSVLogger, EncoderError, FrameError, SettingError, TagError, VideoRecorder, VidrecWarning
-from vidrec.files.index import COLUMNS
+from vidrec.files.index import COLUMNS, VideoIndex
+from vidrec.files.names import in_use, publish
 
 
 def video_of(*numbers):
@@ -327,3 +329,87 @@ def test_there_is_an_index_on_a_file_system_without_locks(monkeypatch):
     monkeypatch.setattr("fcntl.flock", no_lock)
     CSVLogger("run").log_video("video", video_of(1), step=0)
     assert [row["file"] for row in rows()] == ["videos/video_0.mp4"]
+
+
+@pytest.mark.parametrize("where", ["no index", "an index of one row"])
+def test_a_removed_video_that_has_no_row_leaves_an_index_that_can_be_read(where):
+    logger = CSVLogger("run")
+    video = logger.log_video("video", video_of(1), step=0)
+    index = Path("csv_logs/run/videos.csv")
+    index.unlink()
+    if where != "no index":
+        logger.log_video("video", video_of(2), step=1)
+    logger.remove_video(video)
+    logger.log_video("video", video_of(3), step=2)
+    files = [row["file"] for row in VideoIndex(Path("csv_logs/run")).rows()]
+    assert files == [f"videos/video_{step}.mp4" for step in ([2] if where == "no index" else [1, 2])]
+
+
+def test_an_index_without_a_column_of_files_loses_no_row():
+    index = VideoIndex(Path("csv_logs"))
+    index.folder.mkdir()
+    index.path.write_text("who,when,what\nme,today,videos/video_0.mp4\n")
+    index.remove("videos/video_0.mp4")
+    assert index.path.read_text() == "who,when,what\nme,today,videos/video_0.mp4\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"tag,step,file\ncaf\xe9,7,videos/a.mp4\n",
+        b"tag,step,caf\xe9,file\nold,7,mine,videos/a.mp4\n",
+        b"\xef\xbb\xbffile,step\nvideos/a.mp4,7\n",
+    ],
+)
+def test_an_index_that_another_program_has_saved_keeps_its_bytes_and_gets_the_row(data):
+    index = Path("csv_logs/run/videos.csv")
+    logger = CSVLogger("run")
+    index.write_bytes(data)
+    logger.log_video("video", video_of(1), step=3)
+    header, *own = data.splitlines()
+    assert index.read_bytes().startswith(header.removeprefix(codecs.BOM_UTF8))
+    assert own[0] in index.read_bytes()
+    assert [(row["file"], row["step"]) for row in VideoIndex(index.parent).rows()] == [
+        ("videos/a.mp4", "7"),
+        ("videos/video_3.mp4", "3"),
+    ]
+
+
+def test_an_index_that_cannot_be_read_costs_the_row_and_makes_no_second_video():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    Path("csv_logs/run/videos.csv").write_bytes(b'"tag' + b"x" * 140_000)
+    recorder._apply_transform(numbered(1))
+    with pytest.warns(VidrecWarning, match=r"has no row in videos\.csv"):
+        recorder.dump()
+    assert recorder.dump() is None
+    assert [path.name for path in Path("csv_logs/run/videos").iterdir()] == ["video_0.mp4"]
+
+
+def test_a_copy_is_locked_until_it_has_its_name(monkeypatch):
+    def no_link(source, target):
+        raise OSError("Operation not permitted")
+
+    seen = []
+
+    def rename(self, target, rename=Path.rename):
+        seen.append(in_use(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "link", no_link)
+    monkeypatch.setattr(Path, "rename", rename)
+    Path("mine").write_bytes(b"frames")
+    assert publish(Path("mine"), Path("folder/video.mp4")).read_bytes() == b"frames"
+    assert seen == [True]
+    assert Path("mine").read_bytes() == b"frames"
+
+
+def test_a_copy_that_gets_no_name_is_deleted(monkeypatch):
+    def refuse(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(Path, "rename", refuse)
+    Path("mine").write_bytes(b"frames")
+    with pytest.raises(OSError, match="No space left"):
+        publish(Path("mine"), Path("folder/video.mp4"))
+    assert [*Path("folder").iterdir()] == []

@@ -5,7 +5,7 @@ import csv
 import fcntl
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,6 +19,9 @@ EPISODE_COLUMNS = ("env_id", "episode", "return", "length", "ended")
 """And more: what `vidrec.Video.env` and `vidrec.Episode` say, empty where that does not apply."""
 
 NAME = "videos.csv"
+
+BYTE_ORDER_MARK = "\ufeff"
+"""What a spreadsheet writes before the header."""
 
 
 class VideoIndex:
@@ -42,26 +45,26 @@ class VideoIndex:
             with self.path.open(newline="", encoding="utf-8", errors="replace") as index:
                 with contextlib.suppress(OSError):
                     fcntl.flock(index, fcntl.LOCK_SH)
-                rows = list(csv.DictReader(index, restkey="", restval=""))
+                header, *rows = _lines(index)
         except FileNotFoundError:
             return []
         except csv.Error as error:
             raise ValueError(f"{self.path} cannot be read: {error}") from error
-        if rows and "file" not in rows[0]:
+        if rows and "file" not in header:
             raise ValueError(f"{self.path} cannot be read: it has no column file")
-        return [{column: value for column, value in row.items() if column} for row in rows]
+        named = [column for column in enumerate(header) if column[1]]
+        return [{column: row[at] if at < len(row) else "" for at, column in named} for row in rows]
 
     def add(self, **row: Any) -> None:
         """Append a row; its keywords are columns, and those that are left out are empty."""
         columns = (*COLUMNS, *EPISODE_COLUMNS)
         with self._locked() as index:
-            index.seek(0)
-            header = next(csv.reader(index), [])
+            lines = _lines(index)
+            header = next(lines)
             missing = [column for column in columns if column not in header]
             if header and missing:  # the index of another version, or of somebody else
                 header = [*header, *missing]
-                index.seek(0)
-                self._replace([header, *list(csv.reader(index))[1:], [row.get(column) for column in header]])
+                self._replace([header, *lines, [row.get(column) for column in header]])
                 return
             writer = csv.writer(index, lineterminator="\n")
             size = os.fstat(index.fileno()).st_size
@@ -70,18 +73,27 @@ class VideoIndex:
             values = [row.get(column) for column in header or columns]
             writer.writerows([values] if header else [columns, values])
 
-    def remove(self, file: str) -> None:
-        """Delete the row of a file."""
+    def remove(self, file: str, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Delete the row of a file; return whether there was one.
+
+        Args:
+            file: as the row names it.
+            unless: is asked while nobody else writes, and keeps the row if it returns True.
+        """
         with self._locked() as index:
-            index.seek(0)
-            header, *rows = [*csv.reader(index)] or [[]]
-            at = header.index("file") if "file" in header else COLUMNS.index("file")
-            self._replace([header, *(row for row in rows if row[at : at + 1] != [file])])
+            header, *rows = _lines(index)
+            if "file" not in header or unless():
+                return False
+            at = header.index("file")
+            kept = [row for row in rows if row[at : at + 1] != [file]]
+            if len(kept) < len(rows):
+                self._replace([header, *kept])
+            return len(kept) < len(rows)
 
     def _replace(self, rows: Iterable[Sequence[Any]]) -> None:
         """Replace the index by another one, whole or not at all."""
         new = self.path.with_name(f"{NAME}{MARK}{secrets.token_hex(4)}")
-        with new.open("w", newline="", encoding="utf-8") as copy:
+        with new.open("w", newline="", encoding="utf-8", errors="surrogateescape") as copy:
             lock(copy.fileno())
             csv.writer(copy, lineterminator="\n").writerows(rows)
             copy.flush()
@@ -91,10 +103,18 @@ class VideoIndex:
     def _locked(self) -> Iterator[TextIO]:
         """Open it to read and append, and let nobody else until it is closed."""
         while True:
-            with self.path.open("a+", newline="", encoding="utf-8") as index:
+            with self.path.open("a+", newline="", encoding="utf-8", errors="surrogateescape") as index:
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(index, fcntl.LOCK_EX)
                 if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(index.fileno())):
                     yield index
                     return
                 # it was replaced while this one waited
+
+
+def _lines(index: TextIO) -> Iterator[list[str]]:
+    """Yield the header of an index, which is empty if it has none, and its rows."""
+    index.seek(0)
+    lines = (line for line in csv.reader(index) if line)
+    yield [column.removeprefix(BYTE_ORDER_MARK) for column in next(lines, [])]
+    yield from lines

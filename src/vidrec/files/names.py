@@ -41,14 +41,23 @@ def make_folder(folder: Path) -> None:
 
 
 def publish(source: Path, target: Path) -> Path:
-    """Give a file the name `target`, or the next one that is free, by a link or a copy, and return which; it stays."""
+    """Give a file the name `target`, or the next one that is free, by a link or a copy, and return which; it stays.
+
+    A copy grows under an unfinished name, and is locked until it has its own: `vidrec repair` leaves it alone.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         return next(name for name in _names(target) if _link(source, name))
     except OSError:  # another file system, or one without hard links
         near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
-        copy(source, near)
-        return move(near, target)
+        with source.open("rb") as old, near.open("xb") as new:
+            try:
+                lock(new.fileno())
+                shutil.copyfileobj(old, new)
+                new.flush()
+                return move(near, target)
+            finally:
+                near.unlink(missing_ok=True)
 
 
 def move(source: Path, target: Path) -> Path:
@@ -67,17 +76,6 @@ def _link(source: Path, target: Path) -> bool:
     except FileExistsError:
         return False
     return True
-
-
-def copy(source: Path, target: Path) -> None:
-    """Copy a file, whole or not at all; it is locked meanwhile."""
-    with source.open("rb") as old, target.open("xb") as new:
-        try:
-            lock(new.fileno())
-            shutil.copyfileobj(old, new)
-        except BaseException:
-            target.unlink(missing_ok=True)
-            raise
 
 
 def lock(descriptor: int) -> None:

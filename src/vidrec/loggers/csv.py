@@ -1,5 +1,6 @@
 """A folder of CSV files and videos: TorchRL's `CSVLogger`, whose videos are made while they are recorded."""
 
+import csv
 import os
 import warnings
 from pathlib import Path
@@ -46,7 +47,7 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
             self.videos_counter[tag] += counted
         try:
             self._index.add(tag=tag, step=global_step, file=self._file(video), **video.row())
-        except OSError as error:
+        except (OSError, csv.Error) as error:
             warnings.warn(f"{video.path} is whole, but has no row in videos.csv: {error}", VidrecWarning, stacklevel=3)
         if video.path != self._videos / name:
             warnings.warn(f"{name} exists and is kept; this video is {video.path}", VidrecWarning, stacklevel=3)
@@ -115,9 +116,9 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
         """Publish a video as ``videos/<name>_<step>.<ext>``, or under the next free name, with a warning.
 
         Args:
-            name: its tag; may hold ``/``, which makes scan.
-            video: a finished video, whose file is moved there; or a tensor ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or
-                floats in [0, 1], whose N videos follow one another.
+            name: its tag; may hold ``/``, which makes folders.
+            video: a finished video, whose file is linked or copied, and stays; or a tensor
+                ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow one another.
             step: the step it belongs to; None counts up from 0 for each name.
             **settings: how a tensor is encoded, before the logger's own: ``fps``, ``video_codec``, ``crf``, ``preset``,
                 ``pixel_format``, ``scale``, ``options``. See `Encoding`.

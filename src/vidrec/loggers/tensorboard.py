@@ -29,7 +29,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
     A video is an image summary that moves, in the panels "Images" and "Time Series", under its tag, with a slider over
     steps. TensorBoard shows 10 steps of a tag, unless it is started with ``--samples_per_plugin images=100`` or the
     like. A recorder streams into ``<log_dir>/<exp_name>/videos``; `log_video` writes the finished file into the event
-    file, flushes that, and deletes it.
+    file and flushes that; the recorder deletes it then.
 
     It can be pickled at any time, and forked; the copy has an event file of its own in the same folder.
 
@@ -89,7 +89,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
 
         Args:
             name: its tag.
-            video: a finished GIF or APNG, whose file is deleted when it is in the event file; or a tensor
+            video: a finished GIF or APNG, whose file is read, and stays; or a tensor
                 ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow one another.
             step: the step it belongs to; None counts up from 0 for each name.
             **settings: how a tensor is encoded, before the logger's own: ``fps`` and those of `Encoding`.

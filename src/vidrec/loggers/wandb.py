@@ -24,7 +24,7 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
     """Logs to Weights & Biases: all as TorchRL does, but videos, which are encoded once, while they are recorded.
 
     A recorder streams into the folder ``videos`` of the run, beside its ``files``. `log_video` gives the finished file
-    to ``wandb.Video``, which takes a copy into ``files/media/videos``, and deletes it.
+    to ``wandb.Video``, which takes a copy into ``files/media/videos``; the recorder deletes it then.
 
     Args:
         exp_name: the name of the run.
@@ -83,7 +83,7 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
 
         Args:
             name: its key.
-            video: a finished mp4, webm or GIF, whose file is deleted when the run has taken it; or a tensor
+            video: a finished mp4, webm or GIF, of which the run takes a copy; or a tensor
                 ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow one another.
             step: the step it belongs to, logged beside it as TorchRL does; None counts up from 0.
             **settings: how a tensor is encoded: ``format``, ``fps`` and those of `Encoding`; and, for ``Run.log``,
