@@ -90,6 +90,53 @@ def test_rows_of_videos_that_were_deleted_are_dropped_on_request_and_no_others()
     assert [row["file"] for row in VideoIndex(RUN).rows()] == ["videos/game_1.mp4"]
 
 
+def test_rows_of_files_outside_the_folder_are_no_problem_and_are_not_dropped():
+    published(step=0)
+    index = VideoIndex(RUN)
+    outside = ["../other.mp4", "videos/../../other.mp4", str(Path("/nowhere/other.mp4"))]
+    for file in outside:
+        index.add(tag="game", step=0, file=file)
+    assert wrong() == {}
+    assert answer("repair", RUN, "--sync") == []
+    assert [row["file"] for row in index.rows()] == ["videos/game_0.mp4", *outside]
+
+
+@pytest.mark.parametrize("file", ["videos/./game_9.mp4", "videos//game_9.mp4", "videos/../videos/game_9.mp4"])
+def test_a_row_of_a_deleted_video_is_dropped_however_it_names_the_file(file):
+    published(step=0)
+    VideoIndex(RUN).add(tag="game", step=9, file=file)
+    assert wrong() == {"game_9.mp4": "was deleted; `vidrec repair --sync` drops its row"}
+    assert len(answer("repair", RUN, "--sync")) == 1
+    assert wrong() == {}
+    assert [row["file"] for row in VideoIndex(RUN).rows()] == ["videos/game_0.mp4"]
+
+
+def test_a_row_that_was_written_while_one_looked_is_not_dropped(monkeypatch):
+    path = published(step=0)
+    content = path.read_bytes()
+    path.unlink()
+    remove = VideoIndex.remove
+
+    def later(self, *args, **keywords):
+        path.write_bytes(content)  # a training has published another video of this name
+        return remove(self, *args, **keywords)
+
+    monkeypatch.setattr(VideoIndex, "remove", later)
+    list(repair(RUN.absolute(), sync=True))
+    assert [row["file"] for row in VideoIndex(RUN).rows()] == ["videos/game_0.mp4"]
+    assert wrong() == {}
+
+
+def test_verify_says_at_its_end_how_many_videos_it_looked_at():
+    deleted = published(step=0)
+    assert call("verify", RUN).stdout == "nothing is wrong\n1 video was decoded\n"
+    published(step=1)
+    published(step=2)
+    deleted.unlink()
+    assert call("verify", RUN).stdout.splitlines()[-1] == "2 videos were decoded"
+    assert [row["file"] for row in answer("verify", RUN, code=1)] == [str(RUN / "videos/game_0.mp4")]
+
+
 @pytest.mark.parametrize("video_format", ["mp4", "webm", "mkv", "gif", "apng", "pt", "memmap"])
 def test_nothing_is_wrong_with_what_a_logger_has_published(video_format):
     published(video_format)
@@ -101,7 +148,7 @@ def test_nothing_is_wrong_with_what_a_logger_has_published(video_format):
 
 def test_an_empty_folder_is_fine(tmp_path):
     assert answer("verify", ".") == []
-    assert call("verify", ".").stdout == "nothing is wrong\n"
+    assert call("verify", ".").stdout == "nothing is wrong\n0 videos were decoded\n"
     assert call("repair", ".").stdout == "nothing is left unfinished\n"
 
 
@@ -463,7 +510,7 @@ def test_a_terminal_shows_how_far_it_has_come_and_a_pipe_does_not(monkeypatch):
     assert "nothing is wrong" in text
     assert "\x1b[?25h" in text.split("\x1b[?25l")[-1]  # the cursor is there again
     done = call("verify", RUN)
-    assert (done.stdout, done.stderr) == ("nothing is wrong\n", "")
+    assert (done.stdout, done.stderr) == ("nothing is wrong\n4 videos were decoded\n", "")
 
 
 # what it does not need

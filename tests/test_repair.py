@@ -651,7 +651,7 @@ def test_a_clip_that_is_published_meanwhile_is_no_problem(what, monkeypatch):
     assert list(what(RUN.absolute())) == []
 
 
-def test_the_sidecar_counts_also_if_the_listing_missed_it(monkeypatch):
+def test_the_manifest_counts_also_if_the_listing_missed_it(monkeypatch):
     clip = opened()
     write(clip, range(5))
     while len(part_files()) < 2:
@@ -676,7 +676,7 @@ def test_without_an_index_a_clip_becomes_a_video_and_no_index_is_made(tmp_path):
 
 @pytest.mark.parametrize("about", [None, b"", b'{"video_format": "mp4", "fps"', b"{}\n", b"[1]\n"])
 @pytest.mark.parametrize("video_format", ["mp4", "apng", "memmap"])
-def test_a_sidecar_that_is_missing_or_torn(video_format, about):
+def test_a_manifest_that_is_missing_or_torn(video_format, about):
     path = leave(video_format)
     manifest = path.with_suffix(".log")
     manifest.unlink() if about is None else manifest.write_bytes(about)
@@ -696,7 +696,7 @@ def test_a_sidecar_that_is_missing_or_torn(video_format, about):
     [{"index": 5}, {"index": "nowhere"}, {"index": ".."}, {"fps": "x"}, {"fps": None}, {"height": 0, "width": 0}],
 )
 @pytest.mark.parametrize("video_format", ["mp4", "pt"])
-def test_a_sidecar_that_somebody_has_written_is_no_exception_and_costs_nothing(video_format, about):
+def test_a_manifest_that_somebody_has_written_is_no_exception_and_costs_nothing(video_format, about):
     path = leave(video_format)
     good = {"fps": "30", "height": 48, "width": 64, "codec": "x", "env_id": None, "episode": None, "index": None}
     path.with_suffix(".log").write_text(json.dumps(good | about) + "\n")

@@ -62,8 +62,17 @@ def info(
 @app.command()
 def verify(path: Folder, as_json: AsJson = False) -> None:
     """Decode every video of a folder, and compare with videos.csv; exit with 1 if anything is wrong."""
-    found = [{"file": _from_here(one.file), "problem": one.problem} for one in checks.verify(path.resolve(), _watch)]
+    decoded = 0
+
+    def watch(videos: Sequence[T]) -> Iterable[T]:
+        nonlocal decoded
+        decoded = len(videos)
+        return _watch(videos)
+
+    found = [{"file": _from_here(one.file), "problem": one.problem} for one in checks.verify(path.resolve(), watch)]
     _print(found, as_json, empty="nothing is wrong")
+    if not as_json:
+        typer.echo(f"{decoded} {'video was' if decoded == 1 else 'videos were'} decoded")
     raise typer.Exit(int(bool(found)))
 
 

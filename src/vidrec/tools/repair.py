@@ -1,30 +1,23 @@
 """Clips that were left behind by a crash, made ordinary videos: what `vidrec repair` does.
 
 Nothing is encoded again, but where a GIF or animated PNG has several parts, which loses nothing. A clip's files are
-deleted when its video is whole, before it gets its name, and the file beside it when the video has its row: whatever
+deleted when its video is whole, before it gets its name, and its manifest when the video has its row: whatever
 ends the repair, the next one goes on with it.
 """
 
 import os
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from vidrec.errors import EncoderError
-from vidrec.ffmpeg.encoding import FORMATS, Encoding
-from vidrec.ffmpeg.files import check_ffmpeg, contents, cut, encode_again, join
 from vidrec.files import manifest, names
 from vidrec.files.index import VideoIndex
-from vidrec.files.torch_file import HEAD_BYTES, complete, measure
 from vidrec.tools import scan
+from vidrec.tools.parts import Parts
 from vidrec.tools.scan import LeftClip
-
-CHUNK_BYTES = 2**20
 
 UNREADABLE = ".unreadable"
 """What is added to the name of a file that should hold frames, and in which FFmpeg finds none."""
@@ -84,10 +77,11 @@ def repair(folder: Path, *, dry_run: bool = False, sync: bool = False, watch: Wa
     if not sync:
         return
     for index in list(scan.indices(folder)):
-        for path in sorted(path for path in scan.rows(folder, [index]) if not path.exists()):
-            if not dry_run:
-                index.remove(str(path.relative_to(index.folder)))
-            yield Repaired(path, None, 0, f"{_deleted(dry_run)}: the row of a video that is not there")
+        for path, rows in sorted(scan.rows(folder, [index]).items()):
+            for file in dict.fromkeys(row["file"] for row in rows):
+                there = (index.folder / file).exists
+                if not there() and (dry_run or index.remove(file, unless=there)):
+                    yield Repaired(path, None, 0, f"{_deleted(dry_run)}: the row of a video that is not there")
 
 
 @dataclass
@@ -98,18 +92,19 @@ class _Repair:
         clip: what is left of it.
         dry_run: whether to change nothing.
         taken: the names that others will get.
-        about: what the file beside it says.
-        unreadable: files of which FFmpeg reads nothing; they stay, under names that nobody looks for.
+        about: what its manifest says.
+        parts: its files, which are counted and joined.
     """
 
     clip: LeftClip
     dry_run: bool
     taken: set[Path]
     about: dict[str, Any] = field(init=False)
-    unreadable: list[Path] = field(default_factory=list)
+    parts: Parts = field(init=False)
 
     def __post_init__(self) -> None:
         self.about = manifest.read(self.clip.manifest)
+        self.parts = Parts(self.clip, self.about)
 
     def run(self) -> Repaired:
         clip = self.clip
@@ -118,17 +113,17 @@ class _Repair:
         parts: list[tuple[Path, int]] = []
         # unless its name was given, and this one not yet taken away
         if clip.parts and not any(path.samefile(video) for path in clip.parts for video in videos):
-            parts = [(path, count) for path in clip.whole_parts() if (count := self._count(path))]
+            parts = [(path, count) for path in clip.whole_parts() if (count := self.parts.count(path))]
         frames = sum(count for _, count in parts)
         if not frames:
             return self._finish_row(first)
         target = self._target(parts[0][0].suffix)
         if self.dry_run:
             return Repaired(first, target, frames, "to be repaired")
-        whole, frames = self._whole(parts)
+        whole, frames = self.parts.whole(parts)
         for part in clip.parts:  # the first one first
             if part != whole:
-                self._drop(part)
+                self._delete(part)
         video = names.move(whole, target)
         self._add_row(video, frames)
         clip.manifest.unlink(missing_ok=True)
@@ -139,20 +134,20 @@ class _Repair:
         index = self._index
         named = set() if index is None else {index.folder / row["file"] for row in index.rows()}
         left = [video for video in self._videos() if video not in named] if index is not None else []
-        video, frames = (left[0], self._count(left[0])) if len(left) == 1 else (None, 0)
+        video, frames = (left[0], self.parts.count(left[0])) if len(left) == 1 else (None, 0)
         if not self.dry_run:
             if video is not None:
                 self._add_row(video, frames)
             for path in (*self.clip.parts, self.clip.manifest):
-                self._drop(path)
+                self._delete(path)
         if video is not None:
             return Repaired(first, video, frames, "to be repaired" if self.dry_run else "repaired")
-        if self.unreadable:
+        if self.parts.unreadable:
             return Repaired(first, None, 0, f"{'to be ' * self.dry_run}set aside: FFmpeg reads nothing of it")
         return Repaired(first, None, 0, f"{_deleted(self.dry_run)}: it holds no whole frame")
 
-    def _drop(self, path: Path) -> None:
-        if path in self.unreadable:
+    def _delete(self, path: Path) -> None:
+        if path in self.parts.unreadable:
             path.rename(f"{path}{UNREADABLE}")
         else:
             path.unlink(missing_ok=True)
@@ -199,101 +194,6 @@ class _Repair:
         file = str(video.relative_to(index.folder))
         index.add(tag=self._tag(index, self.clip.stem), step=self._step(video), file=file, **row)
 
-    def _count(self, part: Path) -> int:
-        """Return how many frames a file has, the last of which may be damaged."""
-        if not part.stat().st_size:
-            return 0
-        if FORMATS[part.suffix[1:]].encoded:
-            part.open("rb").close()  # or else it is not the fault of what is in it
-            check_ffmpeg()
-            try:
-                return contents(part, decode=True).frames
-            except EncoderError:
-                self.unreadable.append(part)
-                return 0
-        if part.suffix == ".pt" and (size := _tensor_bytes(part)):
-            return size // self._frame_bytes(part)
-        return max(0, part.stat().st_size - _head(part)) // self._frame_bytes(part)
-
-    def _frame_bytes(self, part: Path) -> int:
-        try:
-            return 3 * int(self.about["height"]) * int(self.about["width"])
-        except (KeyError, TypeError, ValueError):
-            problem = f"{part} does not say how large its frames are, and {self.clip.manifest} does not either"
-            raise EncoderError(problem) from None
-
-    def _whole(self, parts: list[tuple[Path, int]]) -> tuple[Path, int]:
-        """Return an ordinary file with all frames of the parts, which stay, and how many."""
-        first, frames = parts[0]
-        suffix = first.suffix
-        if not FORMATS[suffix[1:]].encoded:
-            self._complete(first, frames)
-            return first, frames
-        encoding = Encoding.of(suffix[1:], fps=self.about.get("fps", 30))
-        before = len(self.clip.parts)
-        try:
-            made = [self._new(suffix) for _ in parts]
-            for (part, frames), target in zip(parts, made, strict=True):
-                _cut(part, target, frames, encoding)
-            if len(made) == 1:
-                return made[0], contents(made[0], decode=True).frames
-            whole = self._new(suffix)
-            if encoding.format.joinable:
-                frames = join(made, whole, encoding.muxer_args)
-            else:
-                frames = encode_again(made, whole, encoding.fps, encoding.again, encoding.encoder_args())
-        except BaseException:
-            for path in self.clip.parts[before:]:
-                path.unlink(missing_ok=True)
-            raise
-        for path in made:
-            path.unlink()
-        return whole, frames
-
-    def _new(self, suffix: str) -> Path:
-        """Return the name of another part, which joins those before it."""
-        numbers = [int(number) for path in self.clip.parts for number in re.findall(r"-(\d+)j?\.\w+$", path.name)]
-        name = f"{self.clip.stem.name}{names.MARK}{self.clip.token}-{max(numbers, default=0) + 1}j{suffix}"
-        self.clip.parts.append(self.clip.stem.with_name(name))
-        return self.clip.parts[-1]
-
-    def _complete(self, part: Path, frames: int) -> None:
-        """Cut a tensor on disk after its last whole frame, and write what stands around it."""
-        with part.open("r+b") as file:
-            file.truncate(_head(part) + frames * self._frame_bytes(part))
-            if part.suffix == ".pt":
-                crc = 0
-                file.seek(HEAD_BYTES)
-                while chunk := file.read(CHUNK_BYTES):
-                    crc = zlib.crc32(chunk, crc)
-                complete(file, (1, frames, 3, int(self.about["height"]), int(self.about["width"])), crc)
-
-
-def _cut(part: Path, target: Path, frames: int, encoding: Encoding) -> None:
-    """Write the frames of a part into an ordinary file, without the last one if that is damaged."""
-    for count in (frames, frames - 1):
-        target.unlink(missing_ok=True)
-        cut(part, target, count, encoding.muxer_args)
-        if not count or not target.exists():
-            continue
-        found = contents(target, decode=True)
-        if not found.stderr and found.frames == count:
-            return
-    raise EncoderError(f"the {frames} frames of {part} could not be saved")
-
 
 def _deleted(dry_run: bool) -> str:
     return "to be deleted" if dry_run else "deleted"
-
-
-def _head(part: Path) -> int:
-    return HEAD_BYTES if part.suffix == ".pt" else 0
-
-
-def _tensor_bytes(part: Path) -> int:
-    """Return how large the tensor in a file of ``torch.save`` is; 0 if it is not finished."""
-    try:
-        size, broken = measure(part)
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return 0
-    return 0 if broken else size

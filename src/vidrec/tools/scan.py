@@ -120,7 +120,8 @@ def rows(folder: Path, of: Iterable[VideoIndex]) -> dict[Path, list[dict[str, st
     found: dict[Path, list[dict[str, str]]] = defaultdict(list)
     for index in of:
         for row in _rows(index):
-            path = index.folder / row["file"]
+            # not resolved: the folder of the videos may be a link
+            path = Path(os.path.normpath(index.folder / row["file"]))
             if path.is_relative_to(folder):
                 found[path].append(row)
     return found

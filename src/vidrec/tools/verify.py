@@ -17,7 +17,7 @@ from vidrec.tools import scan
 PIXEL_BYTES = 3
 
 NO_ROW = "has no row in videos.csv"
-NO_FILE = "is not there, but has a row in videos.csv; `vidrec repair --sync` drops the rows of videos that were deleted"
+NO_FILE = "was deleted; `vidrec repair --sync` drops its row"
 
 Watch = Callable[[list[Path]], Iterable[Path]]
 """Yields what it is given, and may show how far that has come."""
