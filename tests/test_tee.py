@@ -440,7 +440,7 @@ def test_what_a_failed_encoder_leaves_is_let_go_of():
     before = len(os.listdir("/proc/self/fd"))
     for number in range(3):
         record(recorder, [number])
-        [encoder] = [holder for holder in forks.registered if isinstance(holder, encoder_module.Encoder)]
+        [encoder] = [holder for holder in forks.registered.values() if isinstance(holder, encoder_module.Encoder)]
         encoder._process.kill()
         with pytest.raises(EncoderError):
             recorder.dump()

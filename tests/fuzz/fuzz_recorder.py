@@ -431,7 +431,7 @@ def run(raw):
             left = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
             left = {path for path in left if path.parts[:3] != ("logs", "run", "videos")}
             assert left <= {Path("logs/run/videos.csv")}, left
-            assert not [holder for holder in forks.registered if isinstance(holder, encoder.Encoder)]
+            assert not [holder for holder in forks.registered.values() if isinstance(holder, encoder.Encoder)]
             assert not lifetime.unfinished()
             assert children() <= before
         finally:

@@ -146,12 +146,13 @@ class FileClip(Clip):
             about["index"] = None if self._index is None else os.path.relpath(self._index, self._stem.parent)
             path = self._path().with_suffix(SUFFIX)
             try:
-                self._manifest = Manifest(path, about)
+                with forks.lock:
+                    self._manifest = Manifest(path, about)
+                    forks.detach_in_child(self)
             except OSError as error:
                 raise EncoderError(f"{path}, the manifest of a clip, could not be made: {error}") from error
             self.size = size
             _open.add(self)
-            forks.detach_in_child(self)
         return self._manifest
 
     def _path(self, part: str = "") -> Path:

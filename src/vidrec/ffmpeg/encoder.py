@@ -90,29 +90,9 @@ class Encoder:
         command += ["-video_size", f"{width}x{height}", "-framerate", str(fps)]
         command += ["-thread_queue_size", str(ahead), "-i", "pipe:0"]
         command += [*output_args, f"file:{path}"]
-        # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. That and its stderr go
-        # to files: a pipe that nobody drains would fill and block.
-        try:
-            self._progress = tempfile.TemporaryFile()  # noqa: SIM115
-        except OSError as error:
-            raise EncoderError(f"FFmpeg could not be started for {path}: {error}") from error
-        count = self._progress.fileno()
-        command[1:1] = ["-nostats", "-stats_period", "3600", "-progress", f"pipe:{count}"]
-        try:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=stderr,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is for the training, not for the encoder
-                pass_fds=[count],
-            )
-        except OSError as error:
-            self._close()
-            raise EncoderError(f"FFmpeg could not be started for {path}: {error}") from error
-        assert self._process.stdin is not None
-        self._pipe = self._process.stdin
+        with forks.lock:  # a child that is forked meanwhile would hold FFmpeg's input open
+            self._start(command)
+            forks.detach_in_child(self)  # as long as a child has this end of the pipe, FFmpeg never sees it end
         os.set_blocking(self._pipe.fileno(), False)
         if sys.platform == "linux":
             import fcntl
@@ -121,7 +101,32 @@ class Encoder:
                 fcntl.fcntl(self._pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._room = select.poll()
         self._room.register(self._pipe.fileno(), select.POLLOUT)
-        forks.detach_in_child(self)  # as long as a child has this end of the pipe, FFmpeg never sees it end
+
+    def _start(self, command: list[str]) -> None:
+        # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. That and its stderr go
+        # to files: a pipe that nobody drains would fill and block.
+        try:
+            # without a buffer, whose lock another thread may hold when a child that closes this is forked
+            self._progress = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise EncoderError(f"FFmpeg could not be started for {self.path}: {error}") from error
+        count = self._progress.fileno()
+        command[1:1] = ["-nostats", "-stats_period", "3600", "-progress", f"pipe:{count}"]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._stderr,
+                bufsize=0,
+                start_new_session=True,  # Ctrl-C is for the training, not for the encoder
+                pass_fds=[count],
+            )
+        except OSError as error:
+            self._close()
+            raise EncoderError(f"FFmpeg could not be started for {self.path}: {error}") from error
+        assert self._process.stdin is not None
+        self._pipe = self._process.stdin
 
     def write(self, frame: Array) -> None:
         """Hand over one frame, uint8 ``[H, W, 3]``, with any strides. The encoder keeps no reference to it.
@@ -167,7 +172,8 @@ class Encoder:
         """
         if self._failure is not None:
             raise self._failure
-        self._pipe.close()
+        with forks.lock:  # a child that is forked in between would hold open what is closed here already
+            self._pipe.close()
         self._wait(lambda: self._ended(1))
         self._progress.seek(0)
         frames = count_frames(self._progress.read().decode())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from vidrec.errors import EncoderError, SettingError
+from vidrec.files import forks
 
 PROGRAM_OPTIONS = {"aspect", "passlogfile", "stats"}
 """Options of the command ``ffmpeg`` that are named like those of an encoder, and mean files or another thing there."""
@@ -22,7 +23,8 @@ PROGRAM_OPTIONS = {"aspect", "passlogfile", "stats"}
 def find_ffmpeg() -> str:
     """Return the path of the FFmpeg that moviepy uses: the one of its dependencies, or ``$FFMPEG_BINARY``."""
     try:
-        from moviepy.config import FFMPEG_BINARY
+        with forks.lock:  # it starts FFmpeg
+            from moviepy.config import FFMPEG_BINARY
     except OSError as error:
         raise EncoderError(f"FFmpeg could not be started: {error}") from error
 
@@ -66,16 +68,26 @@ def _help(topic: str) -> str:
 def _run(args: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     command = [find_ffmpeg(), "-hide_banner", *args]
     try:
-        return subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+        # a child that is forked while `Popen` waits for its own would keep it waiting
+        with forks.lock:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
     except OSError as error:
         raise EncoderError(f"FFmpeg could not be started: {error}") from error
+    with process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
@@ -102,7 +114,8 @@ def _read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
 
     # check_duration=False: a clip that was cut off by a crash does not know its length, and is read all the same
     try:
-        reader = FFMPEG_VideoReader(str(path), decode_file=False, check_duration=False)
+        with forks.lock:
+            reader = FFMPEG_VideoReader(str(path), decode_file=False, check_duration=False)
     except OSError as error:
         raise EncoderError(f"FFmpeg cannot read {path}: {error}") from error
     process = reader.proc

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from vidrec.files import forks
 from vidrec.files.names import MARK, lock
 
 COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
@@ -42,7 +43,7 @@ class VideoIndex:
             ValueError: it is no index, or damaged.
         """
         try:
-            with self.path.open(newline="", encoding="utf-8", errors="replace") as index:
+            with forks.lock, self.path.open(newline="", encoding="utf-8", errors="replace") as index:
                 with contextlib.suppress(OSError):
                     fcntl.flock(index, fcntl.LOCK_SH)
                 header, *rows = _lines(index)
@@ -103,7 +104,11 @@ class VideoIndex:
     def _locked(self) -> Iterator[TextIO]:
         """Open it to read and append, and let nobody else until it is closed."""
         while True:
-            with self.path.open("a+", newline="", encoding="utf-8", errors="surrogateescape") as index:
+            # a child that is forked meanwhile would have it locked until it ends
+            with (
+                forks.lock,
+                self.path.open("a+", newline="", encoding="utf-8", errors="surrogateescape") as index,
+            ):
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(index, fcntl.LOCK_EX)
                 if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(index.fileno())):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vidrec.files import forks
 from vidrec.files.names import lock, remove
 
 SUFFIX = ".log"
@@ -29,8 +30,8 @@ class Manifest:
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self.path = path
         self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        self.close = weakref.finalize(self, os.close, self.descriptor)
-        self.close.atexit = False  # clips are finished at exit; the descriptor ends with the process
+        self._close = weakref.finalize(self, os.close, self.descriptor)
+        self._close.atexit = False  # clips are finished at exit; the descriptor ends with the process
         try:
             lock(self.descriptor)
             line = json.dumps(about).encode() + b"\n"
@@ -44,6 +45,11 @@ class Manifest:
         """Delete it: the clip is published, or thrown away."""
         remove(self.path)  # while it is locked, so that nobody takes it for one that was left behind
         self.close()
+
+    def close(self) -> None:
+        """Let go of the file and its lock."""
+        with forks.lock:  # a child that is forked in between would have what is closed here already
+            self._close()
 
 
 def read(path: Path) -> dict[str, Any]:

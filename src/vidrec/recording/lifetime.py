@@ -5,6 +5,7 @@ their unfinished names, and to `vidrec repair`.
 """
 
 import atexit
+import ctypes
 import multiprocessing
 import multiprocessing.util
 import os
@@ -33,7 +34,7 @@ _handles_sigterm = os.environ.get("VIDREC_SIGTERM", "1") != "0"
 def handle_sigterm(enabled: bool = True, *, exit_s: float | None = 10.0) -> None:
     """Say whether SIGTERM finishes what is recorded; it does unless the environment variable VIDREC_SIGTERM is ``0``.
 
-    A handler of the program, set before or after, goes before this one in any case.
+    A handler of the program, set before or after, in Python or in C, goes before this one in any case.
 
     Args:
         enabled: False leaves SIGTERM to the program; `vidrec repair` finds what a process that it ends leaves.
@@ -42,7 +43,9 @@ def handle_sigterm(enabled: bool = True, *, exit_s: float | None = 10.0) -> None
     """
     global EXIT_S, _handles_sigterm
     EXIT_S, _handles_sigterm = exit_s, enabled
-    if not enabled and _is_main_thread() and signal.getsignal(signal.SIGTERM) is _terminate:
+    if enabled and _recordings:
+        _catch_sigterm()
+    elif not enabled and _is_main_thread() and _is_ours():
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
@@ -69,7 +72,9 @@ orphans: "deque[Unfinished]" = deque()
 
 _ending = False
 _busy = 0  # how many things the main thread does that must not be cut into
-_held: int | None = None  # the signal that came meanwhile
+_held: tuple[int, bool] | None = None  # the signal that came meanwhile, and whether from the program's own handler
+_ended = False  # a signal has ended this process; another one does so at once
+_python: int | None = None  # the handler in C of all handlers in Python
 _masks = threading.local()
 _finalizers: dict[int, Any] = {}
 
@@ -160,37 +165,63 @@ def worker() -> str | None:
     return "worker" + "-".join(numbers or [str(os.getpid())])
 
 
+def _in_c() -> int | None:
+    """Return the handler of SIGTERM, as far as C knows: `signal.getsignal` does not see one that C has set.
+
+    None is that of the system, 1 is none.
+    """
+    get = ctypes.pythonapi.PyOS_getsig
+    get.restype = ctypes.c_void_p
+    handler: int | None = get(int(signal.SIGTERM))
+    return handler
+
+
+def _is_ours() -> bool:
+    return signal.getsignal(signal.SIGTERM) is _terminate and _in_c() == _python
+
+
 def _catch_sigterm() -> None:
     """Let SIGTERM end the interpreter as `sys.exit` does, unless the program has its own way."""
-    if _handles_sigterm and _is_main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+    global _python
+    if not _handles_sigterm or not _is_main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+    if _in_c() is None:
         signal.signal(signal.SIGTERM, _terminate)
+        _python = _in_c()
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Let SIGTERM wait until this is done: a video that has its name gets its row."""
     global _busy, _held
-    if threading.current_thread() is not threading.main_thread():
+    if not _is_main_thread():
         yield
         return
     _busy += 1
     try:
         yield
     finally:
-        _busy -= 1
+        _busy = max(0, _busy - 1)  # 0: this is a child by now
         if not _busy and _held is not None:
-            number, _held = _held, None
-            _terminate(number, None)
+            (number, called), _held = _held, None
+            if called or _is_ours():
+                _terminate(number, None)
+            else:  # the program has set its own handler meanwhile
+                os.kill(os.getpid(), number)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    global _held
-    if _busy and _held is None:
-        _held = number
+    global _held, _ended
+    ours = _is_ours()
+    if _busy and _held is None and not _ended:
+        _held = number, not ours
         return
-    signal.signal(number, signal.SIG_DFL)  # another one ends it at once
-    if _busy or _ending or not unfinished():
+    second, _ended = _ended or _busy > 0, True
+    if second or _ending or not _handles_sigterm or not unfinished():
+        signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
+    if ours:
+        signal.signal(number, signal.SIG_DFL)  # another one ends it at once
     threading.Thread(target=_end_in_time, args=(number,), daemon=True).start()
     raise SystemExit(128 + number)
 
@@ -205,10 +236,31 @@ def _end_in_time(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-def _hold_sigterm() -> None:
-    """Let a signal wait while a process forks: one that came before the child is ready would be lost there."""
+def _before_fork() -> None:
+    """Let a signal wait while a process forks: in the child, one that comes before it is ready would be lost.
+
+    In the parent as well: Python ignores what a handler raises there.
+    """
+    global _busy
+    if _is_main_thread():
+        _busy += 1
     if signal.getsignal(signal.SIGTERM) is _terminate:
         _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+
+def _after_fork() -> None:
+    global _busy, _held
+    _let_sigterm()
+    if _is_main_thread():
+        _busy = max(0, _busy - 1)
+        if not _busy and _held is not None:
+            (number, _), _held = _held, None
+            threading.Thread(target=_send_later, args=(number,), daemon=True).start()
+
+
+def _send_later(number: int) -> None:
+    time.sleep(0.01)  # until the main thread is back from its fork
+    os.kill(os.getpid(), number)
 
 
 def _let_sigterm() -> None:
@@ -221,15 +273,15 @@ class _Process:
 
     def detach(self) -> None:
         """Begin anew in the child."""
-        global _busy, _held, _ending
+        global _busy, _held, _ending, _ended
         _recordings.clear()
         orphans.clear()
-        _busy, _held, _ending = 0, None, False
-        if signal.getsignal(signal.SIGTERM) is _terminate:
+        _busy, _held, _ending, _ended = 0, None, False, False
+        if _is_ours():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
         _let_sigterm()
 
 
 _process = _Process()
 forks.detach_in_child(_process)
-os.register_at_fork(before=_hold_sigterm, after_in_parent=_let_sigterm)
+forks.call_around(_before_fork, _after_fork)
