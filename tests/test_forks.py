@@ -1,4 +1,4 @@
-"""Forks at any moment, and SIGTERM beside handlers of the program."""
+"""Forks at any moment, SIGTERM beside handlers of the program, and envs that TorchRL makes and throws away."""
 
 import gc
 import os
@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from numbered_frames import numbers_in
 from processes import encoders, started, wait_for_encoders, within
+from torchrl.envs import EnvCreator, SerialEnv, TransformedEnv
+from worlds import PixelsEnv
 
 import vidrec
 from vidrec import CSVLogger, VideoRecorder, VidrecWarning
@@ -622,3 +624,48 @@ def record(tag, go=None, ready=None):
     assert videos() == {name: [*range(10)] for name in names}
     assert list(Path("csv_logs").rglob("*.part-*")) == []
     assert encoders(Path.cwd()) == []
+
+
+# envs that TorchRL makes to read their specs
+
+
+def recorded(tag, horizon=10**6, **settings):
+    return TransformedEnv(PixelsEnv(horizon=horizon), VideoRecorder(CSVLogger("run"), tag, skip=1, **settings))
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_one_whose_episode_ends_with_its_only_step_has_no_video(batched):
+    def make():
+        env = recorded("probe", horizon=1, dump_on_done=True)
+        return SerialEnv(1, lambda: env) if batched else env
+
+    EnvCreator(make)
+    lifetime.finish_all()
+    assert not list(Path.cwd().rglob("probe*"))
+
+
+def test_another_env_that_is_closed_or_collected_meanwhile_has_its_video():
+    closed, collected = recorded("closed"), SerialEnv(1, lambda: recorded("collected"))
+    closed.rollout(2)
+    collected.rollout(2)
+    collected.__dict__["cycle"] = [collected]
+
+    class Collects(PixelsEnv):
+        def close(self, **settings):
+            gc.collect()
+            super().close(**settings)
+
+    def make():
+        nonlocal collected
+        closed.close()
+        collected = None
+        return TransformedEnv(Collects(), VideoRecorder(CSVLogger("run"), "probe", skip=1))
+
+    gc.disable()
+    try:
+        EnvCreator(make)
+    finally:
+        gc.enable()
+    lifetime.finish_orphans()
+    lifetime.finish_all()
+    assert videos() == {"closed_0.mp4": [0, 1, 2], "collected_0.mp4": [0, 1, 2]}

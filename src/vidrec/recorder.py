@@ -375,6 +375,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             self._finish_all(ended)
 
     def _finish_all(self, ended: Sequence[Ended]) -> None:
+        if ended and _is_probe():
+            self._recording.delete()
+            return
         errors: list[Exception] = []
         for stream, episode in ended:
             try:
@@ -478,11 +481,14 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
 
 def _is_probe() -> bool:
-    """Return whether TorchRL closes an env that it has made to read its specs."""
+    """Return whether TorchRL runs or closes an env that it has made to read its specs."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_globals.get("__name__") != EnvCreator.__module__:
+    while frame is not None and frame.f_code.co_name != "__del__":  # of another env, found by the garbage collector
+        if frame.f_globals.get("__name__") == EnvCreator.__module__:
+            # its names for the env; before one is there, the program's own function runs
+            return not {"shadow_env", "env", "transient"}.isdisjoint(frame.f_locals)
         frame = frame.f_back  # type: ignore[assignment]
-    return frame is not None
+    return False
 
 
 def _base(env: EnvBase) -> EnvBase:
