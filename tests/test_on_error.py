@@ -373,7 +373,7 @@ def test_a_logger_that_raises_at_the_end_of_an_episode_gets_the_video_at_dump():
         failure = recorder.dump()
     assert len(said) == 1
     assert (failure.count, failure.lost) == (1, 0)
-    assert failure.video.path.name == "envs_env0_ep0_0.mp4"
+    assert failure.video.path.name == "envs_ep0_0.mp4"
     assert [*videos().values()] == [[name_of(0, episode, step) for step in range(4)] for episode in (0, 1)]
     assert recorder.dump() is None
 

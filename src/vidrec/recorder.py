@@ -15,19 +15,20 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 from torch.compiler import is_compiling
 from torchrl.data.tensor_specs import TensorSpec
-from torchrl.envs import EnvBase, EnvCreator, TransformedEnv
+from torchrl.envs import EnvBase, EnvCreator
 from torchrl.envs.transforms import Compose, Transform
 from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
-from vidrec.clips import TensorClip, Video
+from vidrec.clips import Video
 from vidrec.episode import Episode
 from vidrec.errors import SettingError, message, raise_first
-from vidrec.frames import Entries, Look, arrange, check_layout, to_rgb
+from vidrec.frames import Entries, Look, check_layout
 from vidrec.loggers.csv import CSVLogger
 from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure
-from vidrec.recording.recording import Recording
+from vidrec.recording.place import base_env
+from vidrec.recording.recording import Recording, frames_of
 from vidrec.recording.stream import Stream
 from vidrec.sources.envs import Ended, EnvSource
 from vidrec.sources.samples import Samples
@@ -173,19 +174,20 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     count = _of_recording("count", "How many frames came since the last dump, kept or not.")
 
     @property
-    def obs(self) -> Sequence[Tensor]:
-        """The frames kept since the last dump, uint8 ``[3, H, W]`` each.
+    def obs(self) -> list[Tensor]:
+        """The frames kept since the last dump as a list, uint8 ``[3, H, W]`` each; `dump` makes its video of it.
 
-        A list with loggers that take tensors. Otherwise they are read back from the file when they are asked for, as
-        the video shows them; ``len(obs)`` reads nothing.
+        With a vidrec logger the frames so far are read back from the file when it is asked for, as the video shows
+        them; from then on the list grows with the video until the next dump, in memory, as TorchRL's always does.
+        `count` and the `Video` that `dump` returns cost nothing.
         """
-        clip = self._recording.clip(self._recording.shown)
-        return clip.obs if isinstance(clip, TensorClip) else _Recorded(self._recording)
+        return self._recording.obs()
 
     @obs.setter
     def obs(self, value: Sequence[Tensor]) -> None:
-        frames = [to_rgb(arrange(frame, layout="CHW")).numpy() for frame in value]
-        self._recording.replace(frames)
+        frames = frames_of(value)
+        self._recording.delete()
+        self._recording.replace(self._recording.shown, frames)
 
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
         """Finish the video and publish it through the logger; on return it is whole and has its name.
@@ -222,12 +224,14 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def close(self) -> None:
         """Dump what is still open; called by ``env.close()``.
 
-        An env that TorchRL makes, steps once and closes to read its specs (`EnvCreator`, `ParallelEnv`) has no video.
+        A `dump` that follows and is given a suffix or step renames what was dumped here. Frames in memory, for a logger
+        that takes tensors or none, stay for it. An env that was reset and not stepped has no video, and neither has one
+        that TorchRL makes, steps once and closes to read its specs (`EnvCreator`, `ParallelEnv`).
         """
         if _is_probe():
             self._recording.delete()
         else:
-            self.dump()
+            self._recording.dump(closing=True)
 
     def to_animation(self, **kwargs: Any) -> Any:
         """Show what was recorded since the last dump, as TorchRL's method does, and leave no figure open."""
@@ -250,6 +254,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._keep(self._recording)
+
+    def _check_batched_worker_compat(self) -> None:
+        """Do nothing: TorchRL warns of recorders in workers that nobody dumps, and those of vidrec are."""
 
     # the transform
 
@@ -427,7 +434,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             return
         if before is not None:
             self._finish_all(before.leave())
-        base = _base(env)
+        base = base_env(env)
         _recorders.setdefault(base, {})[self._recording.id] = weakref.ref(self)
         self._recording.env = weakref.ref(base)
         self._source = EnvSource(
@@ -445,7 +452,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         Transforms that step their own parent do so through copies of the transforms before them. What such a copy sees
         belongs to the streams of the original.
         """
-        known = _recorders.get(_base(env), {})
+        known = _recorders.get(base_env(env), {})
         for ancestor in reversed(self._recording.lineage[:-1]):
             original = known[ancestor]() if ancestor in known else None
             if original is not None and original._source_of[0]() is not env:
@@ -489,28 +496,3 @@ def _is_probe() -> bool:
             return not {"shadow_env", "env", "transient"}.isdisjoint(frame.f_locals)
         frame = frame.f_back  # type: ignore[assignment]
     return False
-
-
-def _base(env: EnvBase) -> EnvBase:
-    while isinstance(env, TransformedEnv):
-        env = env.base_env
-    return env
-
-
-class _Recorded(Sequence[Tensor]):
-    """The frames in the clip of a recording, read back from its file whenever they are asked for."""
-
-    def __init__(self, recording: Recording) -> None:
-        self._recording = recording
-
-    def __len__(self) -> int:
-        return self._recording.shown.frames
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (frame.permute(2, 0, 1) for frame in self._recording.iter_frames())
-
-    def __getitem__(self, index: Any) -> Any:
-        return list(self)[index]
-
-    def clear(self) -> None:
-        self._recording.delete()

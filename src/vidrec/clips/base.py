@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vidrec.clips.video import Video
@@ -36,6 +37,8 @@ class Clip(ABC):
     env_id: int | None = None
     episode: Episode | None = None
     beside = 1
+    _obs: list[Tensor] | None = None
+    _own: list[tuple[Tensor, int]]  # what was put into `_obs`, and how often it was written to by then
 
     def write(self, frames: Array | Tensor) -> None:
         """Add `frames`, uint8 ``[N, H, W, 3]``, in main memory, with any strides. The clip keeps no reference to them.
@@ -46,6 +49,8 @@ class Clip(ABC):
         """
         for frame in self._checked(frames):
             self._add(frame)
+            if self._obs is not None:
+                self._list(frame)
 
     @property
     @abstractmethod
@@ -57,21 +62,42 @@ class Clip(ABC):
     def size(self) -> tuple[int, int] | None:
         """(height, width) of its frames, in pixels; None before the first."""
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to publish."""
-        return bool(self.frames)
-
     @abstractmethod
     def finish(self) -> Any:
         """Return all frames that were written, in the form that `log_video` of its logger takes.
 
-        That is a `Video`, or a uint8 tensor ``[1, T, 3, H, W]``; or the clip itself, if it is several.
+        That is a `Video`, or a uint8 tensor ``[1, T, 3, H, W]``.
         """
 
     @abstractmethod
     def iter_frames(self) -> Iterator[Tensor]:
         """Yield the frames so far, as the video shows them: uint8 ``[H, W, 3]`` each, of the size that was written."""
+
+    @property
+    def obs(self) -> list[Tensor]:
+        """The frames so far as a list, uint8 ``[3, H, W]`` each, that from now on grows with the clip."""
+        if self._obs is None:
+            frames = [frame.permute(2, 0, 1) for frame in self.iter_frames()]
+            self._obs, self._own = frames, [(frame, frame._version) for frame in frames]
+        return self._obs
+
+    @property
+    def changed(self) -> bool:
+        """Whether the user has changed the list."""
+        if self._obs is None or len(self._obs) != len(self._own):
+            return self._obs is not None
+        return any(a is not b or a._version != old for a, (b, old) in zip(self._obs, self._own, strict=True))
+
+    def take_obs_of(self, other: "Clip") -> None:
+        """Go on with the list of an empty clip instead of which this one is written."""
+        if other._obs is not None:
+            self._obs, self._own = other._obs, []
+
+    def _list(self, frame: Array) -> None:
+        assert self._obs is not None
+        tensor = planes(frame)
+        self._obs.append(tensor)
+        self._own.append((tensor, tensor._version))
 
     @abstractmethod
     def delete(self) -> None:
@@ -97,6 +123,11 @@ class Clip(ABC):
     def _add(self, frame: Array) -> None:
         """Add one frame, uint8 ``[H, W, 3]``, with any strides."""
         raise NotImplementedError
+
+
+def planes(frame: Array) -> Tensor:
+    """Return a copy of a frame ``[H, W, 3]`` as a tensor ``[3, H, W]``."""
+    return torch.from_numpy(np.array(frame.transpose(2, 0, 1), order="C"))
 
 
 class FileClip(Clip):

@@ -52,6 +52,8 @@ class EncodedClip(FileClip):
                 encoder.write(frame)
                 self._written += 1
                 self._torn = False
+                if self._obs is not None:
+                    self._list(frame)
         except EncoderError as error:
             self._raise(error)
 

@@ -1,10 +1,11 @@
 """Fan-out: a clip for each different encoding that several loggers want, and its video for each of them."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vidrec.clips import Clip, FileClip, TensorClip
+from vidrec.clips import Clip, FileClip, TensorClip, Video
 from vidrec.errors import ExtraError, SettingError, TagError, VidrecWarning, raise_first
 from vidrec.loggers.base import VideoLogger
 
@@ -40,6 +41,39 @@ class Output:
                 continue
             self.loggers = [other for other in self.loggers if other is not logger]
         return published, errors
+
+    def finished(self) -> Any:
+        """Return the video, or raise why the clip cannot go on."""
+        if self.error is not None:
+            raise self.error
+        assert self.clip is not None
+        return self.clip.finish()
+
+    def delete_published(self, video: Any, taken: Sequence[Video]) -> list[Exception]:
+        """Delete the file of a video that every logger has; warn if that cannot be, and return warnings as errors."""
+        errors: list[Exception] = []
+        if isinstance(video, Video) and all(video.path != other.path for other in taken):
+            try:
+                video.path.unlink(missing_ok=True)
+            except OSError as error:
+                try:
+                    text = f"{video.path} was published, but could not be deleted: {error}"
+                    warnings.warn(text, VidrecWarning, stacklevel=5)
+                except VidrecWarning as warning:
+                    errors.append(warning)
+        if self.clip is not None:
+            self.clip.published()
+        return errors
+
+    def delete(self) -> None:
+        """Delete what was written."""
+        if self.clip is not None:
+            self.clip.delete()
+
+    def detach(self) -> None:
+        """Let go of the clip, whose files stay."""
+        if self.clip is not None:
+            self.clip.detach()
 
 
 def open_outputs(loggers: Sequence[VideoLogger], tag: str, settings: Mapping[str, Any]) -> list[Output]:

@@ -9,7 +9,6 @@ import ctypes
 import multiprocessing
 import multiprocessing.util
 import os
-import re
 import signal
 import sys
 import threading
@@ -155,14 +154,6 @@ def _finish(recording: Unfinished) -> None:
             warnings.warn(f"a video was not finished: {message(error)}", VidrecWarning, stacklevel=1)
         except VidrecWarning as warning:  # warnings are errors; the others have their turn
             print(f"VidrecWarning: {warning}", file=sys.stderr)
-
-
-def worker() -> str | None:
-    """Return what tells this process from others that run the same code: ``"worker3"``, None in the first process."""
-    if multiprocessing.parent_process() is None:
-        return None
-    numbers = re.findall(r"\d+", multiprocessing.current_process().name.rpartition("-")[2])
-    return "worker" + "-".join(numbers or [str(os.getpid())])
 
 
 def _in_c() -> int | None:

@@ -4,7 +4,7 @@ There is a stream for each env that has videos of its own, or one for all. A rec
 
 - the end of the episode, where each has a video of its own;
 - `dump` of the recorder, or of the one that it is a copy of, directly or through other copies, in this process;
-- `close` of its environment, which dumps it;
+- `close` of its environment, which dumps what is in files;
 - what `vidrec.recording.lifetime` sees: the end of the interpreter, SIGTERM, a recorder that is garbage.
 
 The recording owns the files of its clips. A logger links, copies or reads the video that it is given, and the
@@ -17,22 +17,23 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vidrec.clips import Clip, TensorClip, Video
+from vidrec.clips import TensorClip, Video
 from vidrec.episode import Episode
-from vidrec.errors import EncoderError, TagError, VidrecWarning, raise_first
+from vidrec.errors import EncoderError, FrameError, TagError, VidrecWarning, raise_first
 from vidrec.files import forks, names
+from vidrec.frames import arrange, to_rgb
 from vidrec.loggers.base import TensorLogger, VideoLogger
-from vidrec.loggers.outputs import open_outputs
+from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.tee import loggers_of
 from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure, Failures, tell
-from vidrec.recording.lifetime import worker
+from vidrec.recording.place import place
 from vidrec.recording.retention import Retention
 from vidrec.recording.stream import Stream, Unpublished
 
@@ -61,6 +62,7 @@ class Recording:
         failures: what went wrong and was not raised.
         iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
             process count together, so that their videos do not get the same name.
+        place: the rank, actor and worker that records, as it is in the names of its videos; None for the first.
         streams: what is recorded, by env id. There is always the one of no env, first.
         pending: finished clips that not all loggers have taken, for the next `dump`.
         env: weak reference to the environment that the recorder is in, if any.
@@ -82,6 +84,8 @@ class Recording:
         self.pending: list[Unpublished] = []
         self.env: Callable[[], Any] = lambda: None
         self.lineage = (*ancestors, uuid.uuid4().hex)
+        self.place: str | None = None
+        self._closed: list[Unpublished] = []  # what was published when the environment was closed
         self.failures = Failures()
         self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
         self._busy = False
@@ -144,7 +148,7 @@ class Recording:
     @property
     def waiting(self) -> bool:
         """Whether there is something to publish."""
-        return bool(self.pending) or any(stream.frames for stream in self.streams.values())
+        return bool(self.pending or self._closed) or any(stream.frames for stream in self.streams.values())
 
     def stream(self, env_id: int | None) -> Stream:
         """Return the stream of an env."""
@@ -155,13 +159,14 @@ class Recording:
         """The stream that `obs` and `to_animation` show: the first with something in it."""
         return next((stream for stream in self.streams.values() if stream.frames), self.streams[None])
 
-    def clip(self, stream: Stream) -> Clip:
-        """Return the clip that `obs` shows; with nothing in it, one for the logger and tag of now."""
+    def obs(self) -> list[Tensor]:
+        """Return the list of frames of what is shown, which grows with it from now on, see `Clip.obs`."""
         with self.lock:
-            if not stream.frames and not self._is_ready(stream):
+            stream = self.shown
+            if stream.clip is None:
                 self._open(stream)
             assert stream.clip is not None
-            return stream.clip
+            return stream.clip.obs
 
     def tolerates(self, error: Exception, lost: int = 0, env_id: int | None = None) -> bool:
         """Return whether to go on after an error, and report it and that it costs so many frames; else raise it."""
@@ -191,7 +196,7 @@ class Recording:
             lifetime.finish_orphans()
         errors: list[Exception] = []
         with self.lock:
-            self._busy = True
+            before, self._busy = self._busy, True
             try:
                 for stream, frames in zip(streams, batches, strict=True):
                     try:
@@ -205,8 +210,8 @@ class Recording:
                         if not self.tolerates(error, len(frames), stream.env_id):
                             errors.append(error)
             finally:
-                self._busy = False
-            if self._later:
+                self._busy = before
+            if self._later and not before:
                 self._dump_later()
         if errors:
             raise_first(errors)
@@ -219,43 +224,45 @@ class Recording:
             self.failures.lose(len(frames))
             return frames[:0]
         if stream.fresh and len(frames):
-            if not self._is_ready(stream):
-                self._open(stream)
+            self._forget_closed()
+            self._open(stream)
             stream.fresh = False
         return frames
 
-    def _is_ready(self, stream: Stream) -> bool:
-        """Return whether a stream without frames has a list for them that `obs` has given out."""
-        return isinstance(stream.clip, TensorClip) and all(isinstance(logger, TensorLogger) for logger in self.loggers)
-
     def _open(self, stream: Stream) -> None:
-        stream.open(self.loggers, self._name(stream), self.settings, max(1, len(self.streams) - 1))
+        self.place = place(self.env(), str(self.tag))
+        stream.open(
+            self.loggers, self._name(stream.env_id, stream.episode_so_far), self.settings, max(1, len(self.streams) - 1)
+        )
         lifetime.hold(self)
 
-    def replace(self, batches: Sequence[NDArray[np.uint8]]) -> None:
-        """Record these frames ``[N, H, W, 3]``, however many, instead of what was recorded since the last dump."""
+    def replace(self, stream: Stream, frames: Sequence[NDArray[np.uint8]]) -> None:
+        """Record frames ``[H, W, 3]``, however many, instead of those of a stream since the last dump."""
         with self.lock:
-            self.delete()
+            kept = stream.count, stream.resets, stream.beyond, stream.began
+            stream.delete()
             bound, self.max_frames = self.max_frames, None
             try:
-                for frames in batches:
-                    self.write([self.streams[None]], [frames])
+                for frame in frames:
+                    self.write([stream], [frame[None]])
             finally:
                 self.max_frames = bound
+            stream.count, stream.resets, stream.beyond, stream.began = kept
 
-    def iter_frames(self) -> list[Any]:
-        """Read back what is shown, uint8 ``[H, W, 3]`` each; whoever records meanwhile waits."""
-        with self.lock:
-            return list(self.clip(self.shown).iter_frames())
+    def _settle(self, stream: Stream) -> None:
+        """Record what the user has made of the list that `obs` gave out."""
+        if stream.clip is not None and stream.clip.changed:
+            self.replace(stream, frames_of(stream.clip.obs))
 
     def finish(self, stream: Stream, episode: Episode | None = None, step: int | None = None) -> None:
         """Publish the video of a stream whose episode or clip has ended, if it is to be kept."""
         with self._publishing():
             self.failures.end(stream.env_id)
+            self._settle(stream)
             if not stream.frames:
                 stream.delete()
                 return
-            name, step = self._name(stream, None, episode), self.iter if step is None else step
+            step = self.iter if step is None else step
             beyond, errors = stream.beyond, []
             try:
                 if episode is not None and self.keep is not None and not self.keep(episode):
@@ -265,18 +272,21 @@ class Recording:
                 errors.append(error)
             self._beyond += beyond
             self.iter += 1
-            ended = self._end(stream, name, step, episode)
+            ended = self._end(stream, None, step, episode or stream.episode_so_far)
             if not errors:
                 self._publish(ended, errors)
             raise_first([error for error in errors if not self.tolerates(error, env_id=stream.env_id)])
 
     def dump(
-        self, suffix: str | None = None, step: int | None = None, *, alone: bool = False
+        self, suffix: str | None = None, step: int | None = None, *, alone: bool = False, closing: bool = False
     ) -> Video | Failure | None:
         """Finish and publish this recording and those of its copies; return the first video, None if there is none.
 
         What cannot be published waits, under its own name and step, for the next dump, and does not keep the others
         from theirs. The first error is raised in the end, or all of them are returned.
+
+        `closing`: the environment is closed. Frames in memory stay there, as in TorchRL. The dump that comes next may
+        give what is published now another name or step.
         """
         videos: list[Video] = []
         errors: list[Exception] = []
@@ -285,7 +295,7 @@ class Recording:
                 self._later.append((suffix, step))
                 return None
             for recording in [self] if alone else self._family():
-                videos += recording._dump(suffix, step, errors)
+                videos += recording._dump(suffix, step, errors, closing)
                 if recording is not self and self.on_error == "warn":
                     self.failures.join(recording.failures)
                     if not recording.waiting:
@@ -301,32 +311,40 @@ class Recording:
         with self.lock:
             return self.failures.take(video)
 
-    def _dump(self, suffix: str | None, step: int | None, errors: list[Exception]) -> list[Video]:
+    def _dump(self, suffix: str | None, step: int | None, errors: list[Exception], closing: bool) -> list[Video]:
         """Finish what is open and publish what waits; return the videos, and append to `errors`."""
         with self._publishing():
-            had = [stream for stream in self.streams.values() if stream.frames]
+            for stream in self.streams.values():
+                if closing and stream.is_only_reset:
+                    stream.delete()
+                self._settle(stream)
+            streams = [stream for stream in self.streams.values() if not (closing and stream.in_memory)]
+            had = [stream for stream in streams if stream.frames]
             beyond = self._beyond + sum(stream.beyond for stream in had)
             self._beyond = 0
             at = self.iter if step is None else step
             finished = list(self.pending)
-            for stream in self.streams.values():
+            for stream in streams:
                 if not stream.frames:
                     stream.began = None if stream.failed else stream.began
                     stream.begin()
                     continue
-                episode = None if stream.episode is None else stream.episode.end()
-                name = self._name(stream, suffix, episode)
+                episode = stream.episode_so_far
                 try:
                     if any(not isinstance(logger, TensorLogger) for logger in self.loggers):
-                        names.check_name(name)
+                        names.check_name(self._name(stream.env_id, episode, suffix))
                 except TagError as error:  # of the suffix; another one may do
                     errors.append(error)
                     had.remove(stream)
                     continue
                 began = stream.began if step is None and stream.began is not None else at
-                finished += self._end(stream, name, began, episode)
+                finished += self._end(stream, suffix, began, episode)
             self.iter += bool(had)
-            videos = self._publish(finished, errors)
+            if not closing and not finished and (suffix, step) != (None, None):
+                return self._rename_closed(suffix, step, errors)
+            if finished or not closing:
+                self._forget_closed()
+            videos = self._publish(finished, errors, closing)
         if beyond:
             try:
                 warnings.warn(
@@ -337,6 +355,34 @@ class Recording:
             except VidrecWarning as warning:  # warnings are errors; the copies have their turn
                 errors.append(warning)
         return videos
+
+    def _rename_closed(self, suffix: str | None, step: int | None, errors: list[Exception]) -> list[Video]:
+        """Publish what was published when the environment was closed under another name or step, and no more as then.
+
+        An entry of a logger that cannot delete stays.
+        """
+        videos = []
+        for entry in self._closed:
+            name = entry.name if suffix is None else self._name(entry.env_id, entry.episode, suffix, entry.output)
+            for logger, old in entry.taken:
+                try:
+                    video = old if isinstance(old, Video) else entry.output.finished()
+                    new = logger.log_video(name, video, entry.step if step is None else step, **self.settings)
+                    if isinstance(new, Video):
+                        videos.append(new)
+                    if isinstance(old, Video):
+                        logger.remove_video(old)
+                except Exception as error:
+                    errors.append(error)
+        self._forget_closed()
+        return videos
+
+    def _forget_closed(self) -> None:
+        """Delete the files of videos that were kept for another name."""
+        for entry in self._closed:
+            if entry.needs_clip:
+                entry.output.delete_published(entry.output.finished(), [])
+        self._closed.clear()
 
     @contextmanager
     def _publishing(self) -> Iterator[None]:
@@ -357,16 +403,19 @@ class Recording:
         while self._later:
             self.dump(*self._later.pop(0))
 
-    def _end(self, stream: Stream, name: str, step: int, episode: Episode | None) -> list[Unpublished]:
+    def _end(self, stream: Stream, suffix: str | None, step: int, episode: Episode | None) -> list[Unpublished]:
         """Return the clips of a stream, which begins anew, as those to publish."""
-        ended = [Unpublished(output, stream.env_id, name, step, episode) for output in stream.take()]
+        ended = [
+            Unpublished(output, stream.env_id, self._name(stream.env_id, episode, suffix, output), step, episode)
+            for output in stream.take()
+        ]
         for entry in ended:
             if entry.output.clip is not None:
                 entry.output.clip.episode = episode
         self.pending += ended
         return ended
 
-    def _publish(self, entries: Sequence[Unpublished], errors: list[Exception]) -> list[Video]:
+    def _publish(self, entries: Sequence[Unpublished], errors: list[Exception], closing: bool = False) -> list[Video]:
         """Give each logger the videos that it waits for; return those that are files.
 
         An entry stays in `pending` until all its loggers have taken the video, or nobody will ever get it.
@@ -375,28 +424,26 @@ class Recording:
         for entry in entries:
             output = entry.output
             try:
-                if output.error is not None:
-                    raise output.error
-                assert output.clip is not None
-                video = output.clip.finish()
+                video = output.finished()
             except Exception as error:
                 errors.append(error)
                 if output.error is not None or isinstance(error, EncoderError):  # it names what is left
                     self.pending.remove(entry)
-                    if output.clip is not None:
-                        output.clip.detach()
+                    output.detach()
                 continue
             with lifetime.undisturbed():
                 output.loggers = [self._current(logger) for logger in output.loggers]
                 published, failed = output.publish(entry.name, video, entry.step, self.settings)
+                entry.taken += published
                 errors += failed
                 own = [taken for _, taken in published if isinstance(taken, Video)]
                 videos += own
                 if not output.loggers:
                     self.pending.remove(entry)
-                    if isinstance(video, Video) and all(video.path != taken.path for taken in own):
-                        errors += _deleted(video.path)
-                    output.clip.published()
+                    if closing:
+                        self._closed.append(entry)
+                    if not closing or not entry.needs_clip:
+                        errors += output.delete_published(video, own)
             refused = [error for error in failed if not isinstance(error, VidrecWarning)]
             for one, logger in zip(refused, output.loggers, strict=True):
                 where = f"in {video.path}" if isinstance(video, Video) else "in memory"
@@ -422,8 +469,7 @@ class Recording:
             for stream in self.streams.values():
                 stream.delete()
             for entry in self.pending:
-                if entry.output.clip is not None:
-                    entry.output.clip.delete()
+                entry.output.delete()
             self.pending.clear()
             lifetime.release(self)
 
@@ -434,10 +480,12 @@ class Recording:
             copies = [other for other in copies if other.env() in (None, env)]
         return [self, *copies]
 
-    def _name(self, stream: Stream, suffix: str | None = None, episode: Episode | None = None) -> str:
-        if episode is None and stream.episode is not None:
-            episode = stream.episode.end()
-        parts = [self.tag, worker(), None if stream.env_id is None else f"env{stream.env_id}", suffix]
+    def _name(
+        self, env_id: int | None, episode: Episode | None, suffix: str | None = None, output: Output | None = None
+    ) -> str:
+        """Return the name of a video; a logger that takes tensors is told none of the place, as in TorchRL."""
+        place = None if output is not None and isinstance(output.clip, TensorClip) else self.place
+        parts = [self.tag, place, None if env_id is None else f"env{env_id}", suffix]
         parts += [] if episode is None or episode.of_grid else [f"ep{episode.number}"]
         return "_".join(str(part) for part in parts if part is not None)
 
@@ -448,19 +496,20 @@ class Recording:
         self._later.clear()
         for stream in self.streams.values():
             stream.detach()
-        for entry in self.pending:
-            if entry.output.clip is not None:
-                entry.output.clip.detach()
+        for entry in (*self.pending, *self._closed):
+            entry.output.detach()
         self.pending.clear()
+        self._closed.clear()
 
 
-def _deleted(path: Path) -> list[Exception]:
-    """Delete a file that every logger has; warn if that cannot be, and return the warning if it is an error."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        try:
-            warnings.warn(f"{path} was published, but could not be deleted: {error}", VidrecWarning, stacklevel=5)
-        except VidrecWarning as warning:
-            return [warning]
-    return []
+def frames_of(frames: Iterable[Tensor]) -> list[NDArray[np.uint8]]:
+    """Return the frames of a list such as `obs`, ``[C, H, W]`` each, as uint8 ``[H, W, 3]``.
+
+    Raises:
+        FrameError: one of them is no frame, or of another size than the first.
+    """
+    arrays = [to_rgb(arrange(frame, layout="CHW")).numpy()[0] for frame in frames]
+    for at, array in enumerate(arrays):
+        if array.shape != arrays[0].shape:
+            raise FrameError(f"obs[{at}] is {array.shape[:2]} (height, width), and obs[0] {arrays[0].shape[:2]}")
+    return arrays

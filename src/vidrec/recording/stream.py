@@ -1,11 +1,12 @@
 """Stream, what is recorded of one env, or of all in one frame, clip after clip; and what of it is not yet published."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrec.clips import Clip
+from vidrec.clips import Clip, TensorClip, Video
 from vidrec.episode import Episode, RunningEpisode
 from vidrec.errors import FrameError
 from vidrec.loggers.base import VideoLogger
@@ -21,6 +22,13 @@ class Unpublished:
     name: str
     step: int
     episode: Episode | None
+    taken: list[tuple[VideoLogger, Any]] = field(default_factory=list)
+    """The loggers that have it, and what each returned."""
+
+    @property
+    def needs_clip(self) -> bool:
+        """Whether there is no file with the video but that of the clip."""
+        return not all(isinstance(video, Video) for _, video in self.taken)
 
 
 @dataclass(eq=False)
@@ -31,6 +39,7 @@ class Stream:
         env_id: which env of a batch has its videos to itself; None if there is but one video.
         outputs: the clips that are being recorded, one for each different encoding that its loggers want.
         count: frames offered since the last video, kept or not.
+        resets: how many of these were frames of resets.
         beyond: frames that came after `max_frames`.
         episode: that runs, None where episodes do not matter.
         began: the env step at which `step_trigger` began the clip.
@@ -42,6 +51,7 @@ class Stream:
     env_id: int | None = None
     outputs: list[Output] = field(default_factory=list)
     count: int = 0
+    resets: int = 0
     beyond: int = 0
     episode: RunningEpisode | None = None
     began: int | None = None
@@ -63,16 +73,31 @@ class Stream:
         """How many frames its clips have, or would have."""
         return max(self.frames, self.failed)
 
+    @property
+    def episode_so_far(self) -> Episode | None:
+        """The episode that it shows, as far as it is known."""
+        return None if self.episode is None else self.episode.end()
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its frames are kept in memory."""
+        return isinstance(self.clip, TensorClip)
+
+    @property
+    def is_only_reset(self) -> bool:
+        """Whether its environment was reset, for whatever reason, and not stepped."""
+        return self.count == self.resets == 1 and (self.episode is None or self.episode.number == 0)
+
     def open(self, loggers: list[VideoLogger], tag: str, settings: dict[str, object], beside: int) -> None:
         """Open a clip for each different encoding that `loggers` want; `beside` clips are recorded at a time."""
-        for output in self.outputs:  # of an empty clip, for another logger or tag
-            if output.clip is not None:
-                output.clip.delete()
+        before = self.clip  # an empty one, for another logger or tag
         self.outputs = open_outputs(loggers, tag, settings)
         for output in self.outputs:
             if output.clip is not None:
                 output.clip.env_id, output.clip.beside = self.env_id, beside
-                output.clip.episode = None if self.episode is None else self.episode.end()
+                output.clip.episode = self.episode_so_far
+        if before is not None and self.clip is not None:
+            self.clip.take_obs_of(before)
 
     def write(self, frames: NDArray[np.uint8]) -> None:
         """Write frames ``[N, H, W, 3]`` to each clip; one that fails does not keep the others from theirs."""
@@ -97,7 +122,7 @@ class Stream:
 
     def begin(self) -> None:
         """Count anew."""
-        self.count = self.beyond = self.failed = 0
+        self.count = self.resets = self.beyond = self.failed = 0
 
     def fail(self, frames: int) -> None:
         """Let go of clips that cannot go on, after so many frames; those that follow are lost until the next video."""
@@ -108,11 +133,9 @@ class Stream:
     def delete(self) -> None:
         """Delete what was recorded since the last video, and begin anew."""
         for output in self.take():
-            if output.clip is not None:
-                output.clip.delete()
+            output.delete()
 
     def detach(self) -> None:
         """Let go of the clips, whose files stay, and begin anew."""
         for output in self.take():
-            if output.clip is not None:
-                output.clip.detach()
+            output.detach()

@@ -56,7 +56,7 @@ class EnvSource:
         self.by_episode = selection.by_episode(dump_on_done)
         self._count = batch_size.numel()
         self._chosen = np.array(selection.of_envs(self._count))
-        self.by_env = bool(batch_size) and not make_grid
+        self.by_env = self._count > 1 and not make_grid
         self.streams = [stream(int(env_id)) for env_id in self._chosen] if self.by_env else [stream(None)]
         self.picks = self.by_env or len(self._chosen) != self._count
         self.ends = self.by_episode or selection.step_trigger is not None
@@ -106,7 +106,10 @@ class EnvSource:
 
     def offer(self, which: Flags | None, skip: int) -> list[Stream]:
         """Return the streams that want a frame of the envs that are reset; None is all."""
-        return self._due(self._wanted if which is None else self._which(which), skip)
+        reset = self._wanted if which is None else self._which(which)
+        for stream in reset:
+            stream.resets += 1
+        return self._due(reset, skip)
 
     def resets(self, tensordict: TensorDictBase) -> Flags | None:
         """Return which envs are reset, by the entries "_reset"; None if there are none, and all are."""
