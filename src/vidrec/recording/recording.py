@@ -88,7 +88,7 @@ class Recording:
         self._closed: list[Unpublished] = []  # what was published when the environment was closed
         self.failures = Failures()
         self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
-        self._busy = False
+        self._busy = self._catches_up = False
         self._later: list[tuple[str | None, int | None]] = []
         self._beyond = 0  # of episodes whose videos are finished
         self._counter = _counters.setdefault(self.lineage[0], Counter(iter))
@@ -292,7 +292,8 @@ class Recording:
         errors: list[Exception] = []
         with self.lock:
             if self._busy:  # called by a signal handler in the middle of a frame
-                self._later.append((suffix, step))
+                if not self._catches_up and (suffix, step) not in self._later:
+                    self._later.append((suffix, step))
                 return None
             for recording in [self] if alone else self._family():
                 videos += recording._dump(suffix, step, errors, closing)
@@ -399,9 +400,15 @@ class Recording:
                 self._dump_later()
 
     def _dump_later(self) -> None:
-        """Do the dumps that signal handlers have asked for meanwhile."""
-        while self._later:
-            self.dump(*self._later.pop(0))
+        """Do the dumps that signal handlers have asked for meanwhile; those that ask during these find nothing new."""
+        if self._catches_up:
+            return
+        self._catches_up = True
+        try:
+            while self._later:
+                self.dump(*self._later.pop(0))
+        finally:
+            self._catches_up = False
 
     def _end(self, stream: Stream, suffix: str | None, step: int, episode: Episode | None) -> list[Unpublished]:
         """Return the clips of a stream, which begins anew, as those to publish."""
@@ -492,7 +499,7 @@ class Recording:
     def detach(self) -> None:
         """Let go of what belongs to the parent: called in a forked child."""
         self.lock = threading.RLock()  # whoever held it is not in this process
-        self._busy = False
+        self._busy = self._catches_up = False
         self._later.clear()
         for stream in self.streams.values():
             stream.detach()
