@@ -469,4 +469,4 @@ def test_sigterm_to_the_workers_of_a_parallel_env_finishes_their_videos(whom):
         os.killpg(child.pid, signal.SIGKILL)
     wait_for_encoders(Path.cwd())
     shown = videos()
-    assert shown == dict.fromkeys(["game_0.mp4", "game_worker1_0.mp4"], [*range(10)])
+    assert shown == {name: [*range(10)] for name in ("game_0.mp4", "game_worker1_0.mp4")}
