@@ -149,7 +149,6 @@ def test_names_that_lead_out_of_the_folder_are_refused(name):
         lambda: logger.log_video(name, video_of(1), step=0),
         lambda: logger.log_scalar(name, 1.0),
         lambda: logger.experiment.add_text(name, "text"),
-        lambda: CSVLogger(name),
     ):
         with pytest.raises(TagError):
             call()
@@ -190,7 +189,8 @@ def test_it_survives_pickling_after_it_has_logged_scalars(pickler):
 def test_it_is_torchrls_logger_with_torchrls_folders():
     logger = CSVLogger("run", log_dir=Path("logs"))
     assert isinstance(logger, torchrl.record.CSVLogger)
-    assert logger.experiment.log_dir == os.path.join("logs", "run")
+    assert logger.log_dir == str(Path("logs").absolute())
+    assert logger.experiment.log_dir == str(Path("logs/run").absolute())
     assert sorted(path.name for path in Path("logs/run").iterdir()) == ["scalars", "texts", "videos"]
     with pytest.raises(SettingError, match="unknown video_format 'avi'"):
         CSVLogger("run", video_format="avi")

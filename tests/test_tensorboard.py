@@ -371,7 +371,6 @@ def test_what_cannot_be_is_refused_when_it_is_asked_for():
     with pytest.raises(SettingError, match="unknown encoder setting 'colour'"):
         VideoRecorder(TensorboardLogger("run"), "video", colour=1)
     for call in (
-        lambda: TensorboardLogger("../run"),
         lambda: VideoRecorder(TensorboardLogger("run"), "../video"),
         lambda: TensorboardLogger("run").log_video("/video", torch.zeros(1, 1, 3, 8, 8)),
     ):

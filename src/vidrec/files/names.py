@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,11 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EncoderError(f"the folder {folder} for a clip could not be made: {error}") from error
+
+
+def temporary_stem(name: str) -> Path:
+    """Return the folder for temporary files and the beginning of a name, for a video that has no folder here."""
+    return Path(tempfile.gettempdir(), "vidrec-" + name.replace("/", "-"))
 
 
 def publish(source: Path, target: Path) -> Path:

@@ -1,7 +1,6 @@
 """A folder of CSV files and videos: TorchRL's `CSVLogger`, whose videos are made while they are recorded."""
 
 import csv
-import os
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,15 @@ from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.index import VideoIndex
 from vidrec.files.names import check_name, publish
 from vidrec.loggers.base import VideoLogger, encoding_of, finished
+from vidrec.loggers.places import Place, local_place, place
 
 
 class CSVExperiment(torchrl_csv.CSVExperiment):
     """The folder: ``scalars``, ``videos``, ``texts``, and ``videos.csv`` with a row for each video."""
 
-    def __init__(self, log_dir: str, *, video_format: str = "mp4", video_fps: Any = 30) -> None:
-        super().__init__(log_dir, video_format=video_format, video_fps=video_fps)
-        self._index = VideoIndex(Path(log_dir).absolute())  # the working directory may change while a clip is open
+    def __init__(self, log_dir: Place, *, video_format: str = "mp4", video_fps: Any = 30) -> None:
+        super().__init__(local_place("CSVLogger", log_dir), video_format=video_format, video_fps=video_fps)
+        self._index = VideoIndex(Path(self.log_dir))
 
     def add_scalar(self, name: str, value: float, global_step: int | None = None) -> None:
         super().add_scalar(check_name(name), value, global_step)
@@ -79,34 +79,32 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
     It can be pickled at any time; the copy appends to the same files.
 
     Args:
-        exp_name: the name of the experiment, a folder in `log_dir`.
-        log_dir: where experiments are, a str or Path. None is ``csv_logs`` in the working directory.
+        exp_name: the name of the experiment, a folder in `log_dir`; or the path of a folder.
+        log_dir: where experiments are, a str or Path. None is ``csv_logs`` in the working directory. ``~`` is expanded.
         video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"mkv"``
             (lossless RGB), ``"pt"`` (a file for ``torch.load``: uint8 ``[1, T, 3, H, W]``) or ``"memmap"`` (its bytes
             alone).
         video_fps: frames per second, where a recorder does not say otherwise. See `Encoding.of`.
 
     Raises:
-        SettingError: an unknown format, or an fps that cannot be.
-        TagError: an experiment name that leads out of `log_dir`.
+        SettingError: an unknown format, an fps that cannot be, or a URL for a folder.
     """
 
     experiment: CSVExperiment
 
     def __init__(
         self,
-        exp_name: str,
-        log_dir: str | Path | None = None,
+        exp_name: Place,
+        log_dir: Place | None = None,
         video_format: str = "mp4",
         video_fps: Any = 30,
     ) -> None:
         Encoding.of(video_format, fps=video_fps)
-        super().__init__(check_name(exp_name), None if log_dir is None else str(log_dir), video_format, video_fps)
+        super().__init__(exp_name, place("csv_logs" if log_dir is None else log_dir), video_format, video_fps)
 
     def _create_experiment(self) -> CSVExperiment:
-        return CSVExperiment(
-            os.path.join(self.log_dir, self.exp_name), video_format=self.video_format, video_fps=self.video_fps
-        )
+        where = place(self.log_dir, self.exp_name)
+        return CSVExperiment(where, video_format=self.video_format, video_fps=self.video_fps)
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows in the folder of the videos, see `VideoLogger.open_clip`."""

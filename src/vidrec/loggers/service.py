@@ -1,14 +1,12 @@
 """Loggers that run in another process, TorchRL's process and Ray services."""
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from torchrl.record.loggers._service import _LoggerClient
 
 from vidrec.clips import Clip, TensorClip, Video, open_clip
 from vidrec.errors import VidrecError
-from vidrec.files.names import check_name
+from vidrec.files.names import check_name, temporary_stem
 from vidrec.loggers.base import VideoLogger
 
 
@@ -26,8 +24,7 @@ class ServiceLogger(VideoLogger):
         wish = self.client.log_video_encoding(tag, **settings)
         if isinstance(wish, VidrecError):
             raise wish
-        name = "vidrec-" + check_name(tag).replace("/", "-")
-        return TensorClip() if wish is None else open_clip(Path(tempfile.gettempdir(), name), wish)
+        return TensorClip() if wish is None else open_clip(temporary_stem(check_name(tag)), wish)
 
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
         """Send the video; returns, or raises, when the logger there has."""

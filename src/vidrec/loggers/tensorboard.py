@@ -13,8 +13,9 @@ from vidrec.clips import FileClip, Video, open_clip
 from vidrec.errors import FrameError, SettingError, VidrecWarning, need
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks
-from vidrec.files.names import check_name, publish
+from vidrec.files.names import check_name, publish, temporary_stem
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
+from vidrec.loggers.places import Place, is_url, place
 
 VIDEO_FORMATS = ("apng", "gif")
 """What moves in TensorBoard's panel of images."""
@@ -34,8 +35,9 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
     It can be pickled at any time, and forked; the copy has an event file of its own in the same folder.
 
     Args:
-        exp_name: the name of the experiment, a folder in `log_dir`.
-        log_dir: where experiments are, a str or Path.
+        exp_name: the name of the experiment, a folder in `log_dir`; or the path of a folder.
+        log_dir: where experiments are, a str or Path; ``~`` is expanded. A URL goes to the writer as it is: videos then
+            grow in the folder for temporary files, and those that are too large for the event file stay there.
         video_fps: frames per second, where a recorder does not say otherwise; 4 is that of
             ``SummaryWriter.add_video``. See `Encoding.of`.
         video_format: ``"apng"``, lossless and as fast as asked up to 99 fps, or ``"gif"``, with a palette for each
@@ -47,13 +49,12 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
     Raises:
         ExtraError: TensorBoard is not installed; ``pip install "vidrec[tensorboard]"``.
         SettingError: another format, or an fps that cannot be.
-        TagError: an experiment name that leads out of `log_dir`.
     """
 
     def __init__(
         self,
-        exp_name: str,
-        log_dir: str | Path = "tb_logs",
+        exp_name: Place,
+        log_dir: Place = "tb_logs",
         *,
         video_fps: Any = 4,
         video_format: str = "apng",
@@ -64,10 +65,10 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
             raise SettingError(f"TensorBoard does not show video_format={video_format!r}; expected {VIDEO_FORMATS}")
         Encoding.of(video_format, fps=video_fps)
         self.video_fps, self.video_format, self.max_video_bytes = video_fps, video_format, max_video_bytes
-        self._folder = Path(log_dir, check_name(exp_name)).absolute()
         self._next_steps: dict[str, int] = {}
         forks.detach_in_child(self)
-        super().__init__(exp_name, str(log_dir))
+        self._root, self._place = place(log_dir), place(log_dir, exp_name)
+        super().__init__(exp_name, self._root)
 
     @cached_property
     def experiment(self) -> Any:
@@ -77,12 +78,17 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
     def _create_experiment(self) -> Any:
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(log_dir=str(self._folder))
+        return SummaryWriter(log_dir=self._place)
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows beside the event file, see `VideoLogger.open_clip`."""
         encoding = encoding_of(self.video_format, self.video_fps, settings)
-        return open_clip(self._folder / "videos" / check_name(tag), encoding)
+        return open_clip(self._stem(tag), encoding)
+
+    def _stem(self, name: str) -> Path:
+        """Return where a file of that name is written: beside the event file, if that is on this machine."""
+        check_name(name)
+        return temporary_stem(name) if is_url(self._place) else Path(self._place, "videos", name)
 
     def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video | None:
         """Write a video into the event file.
@@ -110,8 +116,9 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
             at = self._next_steps.get(name, 0) if step is None else step
             size = whole.path.stat().st_size
             if size > self.max_video_bytes:
-                target = self._folder / "videos" / f"{name}_{at}.{whole.encoding.format.extension}"
-                kept = whole.at(publish(whole.path, target))
+                target = self._stem(f"{name}_{at}")
+                suffix = whole.encoding.format.extension
+                kept = whole.at(publish(whole.path, target.with_name(f"{target.name}.{suffix}")))
             else:
                 kept = None
                 self._write(series(name, whole), whole, at)
@@ -140,6 +147,10 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
         except OSError:
             self.__dict__.pop("experiment", None)  # it is of no more use; the next one begins another event file
             raise
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return TorchRL's, with the `log_dir` from which `vidrec.get_logger` makes a logger of the same folder."""
+        return {**super().state_dict(), "log_dir": self._root}
 
     def _checkpoint_state(self) -> dict[str, Any]:
         return {"next_steps": dict(self._next_steps)}

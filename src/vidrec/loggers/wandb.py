@@ -1,6 +1,5 @@
 """Weights & Biases: TorchRL's `WandbLogger`, which hands over videos that are already files."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from vidrec.errors import FrameError, SettingError, need
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.names import check_name, publish
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
+from vidrec.loggers.places import Place, local_place
 
 VIDEO_FORMATS = ("mp4", "webm", "gif")
 """What W&B shows, of what vidrec writes."""
@@ -40,27 +40,26 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
 
     Raises:
         ExtraError: wandb is not installed; ``pip install "vidrec[wandb]"``.
-        SettingError: an fps that cannot be.
+        SettingError: an fps that cannot be, or a URL for a folder.
     """
 
     def __init__(
         self,
         exp_name: str,
         offline: bool = False,
-        save_dir: str | os.PathLike[str] | None = None,
+        save_dir: Place | None = None,
         id: str | None = None,
         project: str | None = None,
         base_url: str | None = None,
         *,
         video_fps: Any = 32,
         log_env_packages: bool = True,
-        log_dir: str | os.PathLike[str] | None = None,
+        log_dir: Place | None = None,
         **kwargs: Any,
     ) -> None:
         need("wandb", "WandbLogger")
         Encoding.of(fps=video_fps)
-        # absolute: the working directory may change while a clip is open
-        save_dir, log_dir = (folder and os.path.abspath(os.path.expanduser(folder)) for folder in (save_dir, log_dir))
+        save_dir, log_dir = (folder and local_place("WandbLogger", folder) for folder in (save_dir, log_dir))
         own = {"video_fps": video_fps, "log_env_packages": log_env_packages, "log_dir": log_dir}
         super().__init__(exp_name, offline, save_dir, id, project, base_url, **own, **kwargs)
 
