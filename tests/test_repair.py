@@ -161,6 +161,8 @@ def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_pat
             "return": "",
             "length": "",
             "ended": "unfinished",
+            "dtype": "uint8" if video_format in RAW else "",
+            "shape": f"1x{len(numbers)}x3x48x64" if video_format in RAW else "",
         }
 
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from vidrec.clips.base import Clip, FileClip
 from vidrec.clips.encoded import EncodedClip
 from vidrec.clips.memory import TensorClip
-from vidrec.clips.raw import MemmapClip, PtClip
+from vidrec.clips.raw import MemmapClip, PtClip, save
 from vidrec.clips.video import Video
 from vidrec.ffmpeg.encoding import Encoding
 
-__all__ = ["Clip", "EncodedClip", "FileClip", "MemmapClip", "PtClip", "TensorClip", "Video", "open_clip"]
+__all__ = ["Clip", "EncodedClip", "FileClip", "MemmapClip", "PtClip", "TensorClip", "Video", "open_clip", "save"]
 
 CLIPS: Mapping[str, type[FileClip]] = {"pt": PtClip, "memmap": MemmapClip}
 """The video formats that FFmpeg does not write."""

@@ -1,12 +1,14 @@
-"""MemmapClip and PtClip, clips in files of raw frames."""
+"""MemmapClip and PtClip, clips in files of raw frames; and whole videos as such files."""
 
 import os
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vidrec.clips.base import Array, FileClip
@@ -14,7 +16,25 @@ from vidrec.clips.video import Video
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import torch_file
-from vidrec.files.names import remove
+from vidrec.files.names import remove, write
+
+
+def save(video: Tensor, encoding: Encoding, target: Path) -> Video:
+    """Write a whole video ``[N, T, C, H, W]`` as it is, of any dtype, into a file that TorchRL would write for it.
+
+    The file is named `target`, or the next name that is free.
+
+    Raises:
+        OSError: the file could not be written.
+    """
+    video = video.cpu().clone(memory_format=torch.contiguous_format)  # what it is a view of is not saved
+    if encoding.video_format == "pt":
+        path = write(target, lambda file: torch.save(video, file))
+    else:
+        path = write(target, lambda file: file.write(video.flatten().view(torch.uint8).numpy().data))
+    videos, frames, _, height, width = shape = tuple(video.shape)
+    dtype = str(video.dtype).removeprefix("torch.")
+    return Video(path, videos * frames, encoding.fps, height, width, encoding, dtype=dtype, shape=shape)
 
 
 class MemmapClip(FileClip):
@@ -67,7 +87,8 @@ class MemmapClip(FileClip):
             raise EncoderError(f"finishing {path}, which holds {self.frames} frames, failed: {error}") from error
         finally:
             self._close()
-        return self._video(path)
+        assert self.size is not None
+        return replace(self._video(path), dtype="uint8", shape=(1, self.frames, 3, *self.size))
 
     def _complete(self, file: BinaryIO) -> None:
         """Write what stands around the frames."""

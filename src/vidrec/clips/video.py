@@ -13,7 +13,8 @@ from torch import Tensor
 from vidrec.episode import Episode
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.files import read_frames
-from vidrec.files.torch_file import HEAD_BYTES
+from vidrec.files.index import shape_text
+from vidrec.frames import to_rgb
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Video:
         encoding: how it was encoded.
         env_id: which env of a batched env it shows, if each has its own videos.
         episode: which episode it shows, if each has its own video.
+        dtype: that of the tensor in a "pt" or "memmap" file, such as ``"uint8"``; None if the file is encoded.
+        shape: its shape, ``(N, T, C, H, W)``: N videos of T frames each; None if the file is encoded.
     """
 
     path: Path
@@ -39,6 +42,8 @@ class Video:
     encoding: Encoding
     env_id: int | None = None
     episode: Episode | None = None
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -58,7 +63,8 @@ class Video:
         """Return the columns of `vidrec.files.index` that it fills: all but its tag, step and file."""
         height, width = self.size
         row: dict[str, Any] = {"frames": self.frames, "fps": float(self.fps), "height": height, "width": width}
-        row |= {"codec": self.encoding.codec, "seconds": self.seconds, "env_id": self.env_id}
+        row |= {"codec": self.encoding.codec, "seconds": self.seconds, "env_id": self.env_id, "dtype": self.dtype}
+        row["shape"] = None if self.shape is None else shape_text(self.shape)
         if (episode := self.episode) is None:
             return row
         row |= {"episode": episode.number, "return": episode.return_}
@@ -69,6 +75,19 @@ class Video:
         if self.encoding.format.encoded:
             yield from (torch.from_numpy(frame.copy()) for frame in read_frames(self.path, self.frames))
         else:
-            offset = HEAD_BYTES if self.encoding.video_format == "pt" else 0
-            data = np.memmap(self.path, np.uint8, "r", offset, (self.frames, 3, *self.size))
-            yield from (torch.from_numpy(frame.copy()).permute(1, 2, 0) for frame in data)
+            for frame in self._tensor().flatten(0, 1):
+                # by numpy: in a forked process torch's own copy may wait for threads that are not there
+                rgb = to_rgb(frame.permute(1, 2, 0).unsqueeze(0), name=f"{self.path}")[0]
+                yield torch.from_numpy(rgb.numpy().copy())
+
+    def _tensor(self) -> Tensor:
+        """Return the tensor in the file, as a view of the file."""
+        assert self.dtype is not None
+        assert self.shape is not None
+        if self.encoding.video_format == "pt":
+            tensor: Tensor = torch.load(self.path, mmap=True, weights_only=True)
+            return tensor
+        dtype = getattr(torch, self.dtype)
+        if not self.frames:
+            return torch.empty(self.shape, dtype=dtype)
+        return torch.from_numpy(np.memmap(self.path, np.uint8, "c")).view(dtype).view(self.shape)

@@ -19,6 +19,9 @@ COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "
 EPISODE_COLUMNS = ("env_id", "episode", "return", "length", "ended")
 """And more: what `vidrec.Video.env` and `vidrec.Episode` say, empty where that does not apply."""
 
+TENSOR_COLUMNS = ("dtype", "shape")
+"""And those of a tensor on disk, "pt" or "memmap", such as ``uint8`` and ``1x128x3x48x64``; else empty."""
+
 NAME = "videos.csv"
 
 BYTE_ORDER_MARK = "\ufeff"
@@ -58,7 +61,7 @@ class VideoIndex:
 
     def add(self, **row: Any) -> None:
         """Append a row; its keywords are columns, and those that are left out are empty."""
-        columns = (*COLUMNS, *EPISODE_COLUMNS)
+        columns = (*COLUMNS, *EPISODE_COLUMNS, *TENSOR_COLUMNS)
         with self._locked() as index:
             lines = _lines(index)
             header = next(lines)
@@ -115,6 +118,11 @@ class VideoIndex:
                     yield index
                     return
                 # it was replaced while this one waited
+
+
+def shape_text(shape: Iterable[object]) -> str:
+    """Return what a row says of the shape of a tensor."""
+    return "x".join(map(str, shape))
 
 
 def _lines(index: TextIO) -> Iterator[list[str]]:

@@ -7,9 +7,10 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from vidrec.errors import EncoderError, TagError
 
@@ -47,23 +48,30 @@ def temporary_stem(name: str) -> Path:
 
 
 def publish(source: Path, target: Path) -> Path:
-    """Give a file the name `target`, or the next one that is free, by a link or a copy, and return which; it stays.
-
-    A copy grows under an unfinished name, and is locked until it has its own: `vidrec repair` leaves it alone.
-    """
+    """Give a file the name `target`, or the next one that is free, by a link or a copy, and return which; it stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         return next(name for name in _names(target) if _link(source, name))
     except OSError:  # another file system, or one without hard links
-        near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
-        with source.open("rb") as old, near.open("xb") as new:
-            try:
-                lock(new.fileno())
-                shutil.copyfileobj(old, new)
-                new.flush()
-                return move(near, target)
-            finally:
-                near.unlink(missing_ok=True)
+        with source.open("rb") as old:
+            return write(target, lambda new: shutil.copyfileobj(old, new))
+
+
+def write(target: Path, fill: Callable[[BinaryIO], object]) -> Path:
+    """Make a file that `fill` writes, named `target`, or the next name that is free, and return which.
+
+    It grows under an unfinished name, and is locked until it has its own: `vidrec repair` leaves it alone.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    near = target.with_name(f"{target.name}{MARK}{secrets.token_hex(4)}")
+    with near.open("xb") as new:
+        try:
+            lock(new.fileno())
+            fill(new)
+            new.flush()
+            return move(near, target)
+        finally:
+            near.unlink(missing_ok=True)
 
 
 def move(source: Path, target: Path) -> Path:

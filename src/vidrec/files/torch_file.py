@@ -47,7 +47,10 @@ def measure(path: Path) -> tuple[int, str | None]:
         BadZipFile, ValueError, NotImplementedError: it is no such file.
     """
     with zipfile.ZipFile(path) as archive:
-        return max(entry.file_size for entry in archive.infolist()), archive.testzip()
+        sizes = [entry.file_size for entry in archive.infolist() if entry.filename.endswith("/data/0")]
+        if not sizes:
+            raise ValueError("it holds no tensor")
+        return sizes[0], archive.testzip()
 
 
 def _describe(shape: tuple[int, ...]) -> bytes:

@@ -10,3 +10,4 @@ from vidrec.frames.pixels import is_black as is_black
 from vidrec.frames.pixels import side_by_side as side_by_side
 from vidrec.frames.pixels import take as take
 from vidrec.frames.pixels import to_rgb as to_rgb
+from vidrec.frames.videos import as_video as as_video

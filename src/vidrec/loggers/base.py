@@ -7,12 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from torch import Tensor
-
 from vidrec.clips import Clip, FileClip, TensorClip, Video
 from vidrec.errors import FrameError, SettingError, VidrecError, VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
-from vidrec.frames import arrange, to_rgb
+from vidrec.frames import arrange, as_video, to_rgb
 
 
 class VideoLogger:
@@ -40,7 +38,7 @@ class VideoLogger:
         Args:
             name: its tag.
             video: what `Clip.finish` of a clip of this logger returned, a `Video`, whose file is linked, copied or
-                read, and stays; or a tensor ``[N, T, C, H, W]``, see `write_tensor`.
+                read, and stays; or a tensor or array ``[N, T, C, H, W]`` or ``[T, C, H, W]``, see `write_tensor`.
             step: the step it belongs to; None counts up from 0 for each name.
             **settings: as for `open_clip`; they say how a tensor is encoded, and are not used for a finished video.
 
@@ -107,7 +105,7 @@ def encoding_of(video_format: str, video_fps: Any, settings: Mapping[str, Any]) 
 
 
 @contextmanager
-def finished(video: Video | Tensor, name: str, open_clip: Callable[[], Clip]) -> Iterator[Video]:
+def finished(video: Any, name: str, open_clip: Callable[[], Clip]) -> Iterator[Video]:
     """Give what a logger was given as a finished video; a tensor is written into a clip that `open_clip` returns.
 
     The file of a tensor is deleted in the end: it is published, or whoever called still has the tensor.
@@ -136,15 +134,15 @@ def describe(video: Video) -> str:
     return ", ".join(parts)
 
 
-def write_tensor(clip: Clip, video: Tensor, name: str) -> None:
-    """Write a whole video into `clip`: uint8, or floats in [0, 1], ``[N, T, C, H, W]``, N videos one after another.
+def write_tensor(clip: Clip, video: Any, name: str) -> None:
+    """Write a whole video into `clip`: what `as_video` takes, N videos one after another, uint8 or floats in [0, 1].
 
     Raises:
-        FrameError: another shape or number of channels, or values that no frame has.
+        FrameError: it is no video, has no frames, or values that no frame has.
     """
-    if not isinstance(video, Tensor) or video.ndim != 5:
-        came = f"shape {tuple(video.shape)}" if isinstance(video, Tensor) else type(video).__name__
-        raise FrameError(f"the video {name!r} is of {came}; expected a tensor [N, T, C, H, W]")
-    for frame, frames in enumerate(video.flatten(0, 1)):
-        what = f"frame {frame} of {name!r}"
-        clip.write(to_rgb(arrange(frames, layout="CHW", name=what), name=what))
+    frames = as_video(video, name).flatten(0, 1)
+    if not len(frames):
+        raise FrameError(f"the video {name!r} of shape {tuple(video.shape)} has no frames")
+    for number, frame in enumerate(frames):
+        what = f"frame {number} of {name!r}"
+        clip.write(to_rgb(arrange(frame, layout="CHW", name=what), name=what))

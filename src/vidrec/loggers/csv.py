@@ -5,14 +5,14 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from torchrl.record.loggers import csv as torchrl_csv
 
-from vidrec.clips import FileClip, Video, open_clip
+from vidrec.clips import FileClip, Video, open_clip, save
 from vidrec.errors import VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.index import VideoIndex
 from vidrec.files.names import check_name, publish
+from vidrec.frames import as_video
 from vidrec.loggers.base import VideoLogger, encoding_of, finished
 from vidrec.loggers.places import Place, local_place, place
 
@@ -32,26 +32,39 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows in the folder of the videos, see `VideoLogger.open_clip`."""
-        encoding = encoding_of(self.video_format, self.video_fps, settings)
-        return open_clip(self._videos / check_name(tag), encoding, self._index.folder)
+        return open_clip(self._videos / check_name(tag), self._encoding(settings), self._index.folder)
 
-    def add_video(self, tag: str, vid_tensor: Tensor | Video, global_step: int | None = None, **settings: Any) -> Video:
+    def _encoding(self, settings: dict[str, Any]) -> Encoding:
+        return encoding_of(self.video_format, self.video_fps, settings)
+
+    def add_video(self, tag: str, vid_tensor: Any, global_step: int | None = None, **settings: Any) -> Video:
         """Publish a video in the folder, see `CSVLogger.log_video`."""
         check_name(tag)
         counted = global_step is None
         if global_step is None:
             global_step = self.videos_counter[tag]
-        with finished(vid_tensor, tag, lambda: self.open_clip(tag, **settings)) as whole:
-            name = check_name(f"{tag}_{global_step}") + f".{whole.encoding.format.extension}"
-            video = whole.at(publish(whole.path, self._videos / name))
-            self.videos_counter[tag] += counted
+        name = check_name(f"{tag}_{global_step}")
+        video = self._publish(tag, vid_tensor, self._videos / name, settings)
+        self.videos_counter[tag] += counted
         try:
             self._index.add(tag=tag, step=global_step, file=self._file(video), **video.row())
         except (OSError, csv.Error) as error:
             warnings.warn(f"{video.path} is whole, but has no row in videos.csv: {error}", VidrecWarning, stacklevel=3)
-        if video.path != self._videos / name:
-            warnings.warn(f"{name} exists and is kept; this video is {video.path}", VidrecWarning, stacklevel=3)
+        if video.path != self._videos / f"{name}{video.path.suffix}":
+            exists = f"{name}{video.path.suffix} exists and is kept"
+            warnings.warn(f"{exists}; this video is {video.path}", VidrecWarning, stacklevel=3)
         return video
+
+    def _publish(self, tag: str, video: Any, stem: Path, settings: dict[str, Any]) -> Video:
+        """Give a video the name that begins with `stem`, or the next one that is free; return it there."""
+
+        def target(encoding: Encoding) -> Path:
+            return stem.with_name(f"{stem.name}.{encoding.format.extension}")
+
+        if not isinstance(video, Video) and not (encoding := self._encoding(settings)).format.encoded:
+            return save(as_video(video, tag), encoding, target(encoding))
+        with finished(video, tag, lambda: self.open_clip(tag, **settings)) as whole:
+            return whole.at(publish(whole.path, target(whole.encoding)))
 
     @property
     def _videos(self) -> Path:
@@ -82,8 +95,8 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
         exp_name: the name of the experiment, a folder in `log_dir`; or the path of a folder.
         log_dir: where experiments are, a str or Path. None is ``csv_logs`` in the working directory. ``~`` is expanded.
         video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"mkv"``
-            (lossless RGB), ``"pt"`` (a file for ``torch.load``: uint8 ``[1, T, 3, H, W]``) or ``"memmap"`` (its bytes
-            alone).
+            (lossless RGB), ``"pt"`` (a file for ``torch.load``) or ``"memmap"`` (its bytes alone): of a recorder uint8
+            ``[1, T, 3, H, W]``.
         video_fps: frames per second, where a recorder does not say otherwise. See `Encoding.of`.
 
     Raises:
@@ -110,13 +123,14 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
         """Return a clip that grows in the folder of the videos, see `VideoLogger.open_clip`."""
         return self.experiment.open_clip(tag, **settings)
 
-    def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video:
+    def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video:
         """Publish a video as ``videos/<name>_<step>.<ext>``, or under the next free name, with a warning.
 
         Args:
             name: its tag; may hold ``/``, which makes folders.
-            video: a finished video, whose file is linked or copied, and stays; or a tensor
-                ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow one another.
+            video: a finished video, whose file is linked or copied, and stays; or a tensor or numpy array
+                ``[N, T, C, H, W]`` or ``[T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow
+                one another. ``"pt"`` and ``"memmap"`` keep it as it is, of any dtype.
             step: the step it belongs to; None counts up from 0 for each name.
             **settings: how a tensor is encoded, before the logger's own: ``fps``, ``video_codec``, ``crf``, ``preset``,
                 ``pixel_format``, ``scale``, ``options``. See `Encoding`.
@@ -127,7 +141,7 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
         Raises:
             TagError: a name that leads out of the folder.
             SettingError: an unknown setting, or a value that cannot be.
-            FrameError: a tensor that is no video.
+            FrameError: what is no video, or has no frames.
             EncoderError: FFmpeg failed.
         """
         return self.experiment.add_video(name, video, step, **settings)

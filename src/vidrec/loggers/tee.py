@@ -7,7 +7,7 @@ import torch
 from torchrl.record.loggers._service import _LoggerClient
 from torchrl.record.loggers.common import Logger
 
-from vidrec.clips import TensorClip, Video
+from vidrec.clips import EncodedClip, Video
 from vidrec.errors import SettingError, raise_first, shown
 from vidrec.loggers.base import TensorLogger, VideoLogger, write_tensor
 from vidrec.loggers.outputs import Output, open_outputs
@@ -54,7 +54,7 @@ class TeeLogger(Logger):
 
         Args:
             name: its tag.
-            video: what each of the loggers takes: a tensor ``[N, T, C, H, W]``, or a `Video`.
+            video: what each of the loggers takes: a tensor or numpy array ``[N, T, C, H, W]``, or a `Video`.
             step: the step it belongs to; None leaves it to each.
             **settings: as for the loggers, each of which must know them.
         """
@@ -81,7 +81,7 @@ class TeeLogger(Logger):
 
     @staticmethod
     def _encode(output: Output, tensor: Any, name: str) -> Any:
-        if output.clip is None or isinstance(output.clip, TensorClip):
+        if not isinstance(output.clip, EncodedClip):
             return tensor
         write_tensor(output.clip, tensor, name)
         return output.clip.finish()

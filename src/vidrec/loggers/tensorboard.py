@@ -6,7 +6,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
 from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 
 from vidrec.clips import FileClip, Video, open_clip
@@ -82,6 +81,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows beside the event file, see `VideoLogger.open_clip`."""
+        settings.pop("walltime", None)
         encoding = encoding_of(self.video_format, self.video_fps, settings)
         return open_clip(self._stem(tag), encoding)
 
@@ -90,15 +90,17 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
         check_name(name)
         return temporary_stem(name) if is_url(self._place) else Path(self._place, "videos", name)
 
-    def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video | None:
+    def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
         """Write a video into the event file.
 
         Args:
             name: its tag.
-            video: a finished GIF or APNG, whose file is read, and stays; or a tensor
-                ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow one another.
+            video: a finished GIF or APNG, whose file is read, and stays; or a tensor or numpy array
+                ``[N, T, C, H, W]`` or ``[T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow
+                one another.
             step: the step it belongs to; None counts up from 0 for each name.
-            **settings: how a tensor is encoded, before the logger's own: ``fps`` and those of `Encoding`.
+            **settings: how a tensor is encoded, before the logger's own: ``fps`` and those of `Encoding`; and
+                ``walltime``, the time of the event, in seconds since 1970, as in ``SummaryWriter.add_video``.
 
         Returns:
             None, or the video where it is if it is too large for the event file.
@@ -106,7 +108,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
         Raises:
             TagError: a name that leads out of the folder.
             SettingError: an unknown setting, or a value that cannot be.
-            FrameError: a tensor that is no video, or a finished one of another format.
+            FrameError: what is no video, has no frames, or is a finished video of another format.
             EncoderError: FFmpeg failed.
         """
         check_name(name)
@@ -121,7 +123,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
                 kept = whole.at(publish(whole.path, target.with_name(f"{target.name}.{suffix}")))
             else:
                 kept = None
-                self._write(series(name, whole), whole, at)
+                self._write(series(name, whole), whole, at, settings.get("walltime"))
         if step is None:
             self._next_steps[name] = at + 1
         if kept is not None:
@@ -133,16 +135,16 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
             )
         return kept
 
-    def _write(self, tag: str, video: Video, step: int) -> None:
+    def _write(self, tag: str, video: Video, step: int, walltime: float | None) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         data = video.path.read_bytes()
         image = Summary.Image(height=video.height, width=video.width, colorspace=3, encoded_image_string=data)
         try:
             writer = self.experiment._get_file_writer()
-            writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+            writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step, walltime)
             if video.episode is not None:
-                self.experiment.add_text(f"{tag}/episode", describe(video), step)
+                self.experiment.add_text(f"{tag}/episode", describe(video), step, walltime)
             writer.flush()
         except OSError:
             self.__dict__.pop("experiment", None)  # it is of no more use; the next one begins another event file

@@ -1,8 +1,11 @@
 """Weights & Biases: TorchRL's `WandbLogger`, which hands over videos that are already files."""
 
+from io import BytesIO
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torchrl.record.loggers import wandb as torchrl_wandb
 
@@ -10,11 +13,15 @@ from vidrec.clips import FileClip, Video, open_clip
 from vidrec.errors import FrameError, SettingError, need
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.names import check_name, publish
+from vidrec.frames import as_video
+from vidrec.frames.pixels import HALF_LEVEL
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
 from vidrec.loggers.places import Place, local_place
 
 VIDEO_FORMATS = ("mp4", "webm", "gif")
 """What W&B shows, of what vidrec writes."""
+
+MAX_LEVEL = 255
 
 LOG_KEYWORDS = ("commit", "override_global_step")
 """The keywords of `log_video` that say how the run logs it, and not how it is encoded."""
@@ -77,40 +84,62 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
         encoding = encoding_of(video_format, self.video_fps, settings)
         return open_clip(Path(self.experiment.dir).parent / "videos" / check_name(tag), encoding)
 
-    def log_video(self, name: str, video: Tensor | Video, step: int | None = None, **settings: Any) -> Video | None:
+    def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
         """Log a video to the run.
 
         Args:
             name: its key.
-            video: a finished mp4, webm or GIF, of which the run takes a copy; or a tensor
-                ``[N, T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow one another.
+            video: a finished mp4, webm or GIF, of which the run takes a copy; a tensor or numpy array
+                ``[N, T, C, H, W]`` or ``[T, C, H, W]``, C 1, 3 or 4, uint8, or floats in [0, 1] or up to 255, whose N
+                videos follow one another; or what else ``wandb.Video`` takes: the path of a file, or a ``BytesIO``.
             step: the step it belongs to, logged beside it as TorchRL does; None counts up from 0.
             **settings: how a tensor is encoded: ``format``, ``fps`` and those of `Encoding`; and, for ``Run.log``,
                 ``commit`` and ``override_global_step``.
 
         Returns:
-            The video in the folder of the run; None if the run is disabled, and keeps nothing.
+            The video in the folder of the run; None if the run is disabled, and keeps nothing, or for a path or
+            ``BytesIO``.
 
         Raises:
             TagError: a name that cannot be a file's.
             SettingError: an unknown setting, or a value that cannot be.
-            FrameError: a tensor that is no video, or a finished one of another format.
+            FrameError: what is no video, has no frames, or is a finished video of another format.
+            ValueError: a file that ``wandb.Video`` does not take.
             EncoderError: FFmpeg failed.
             wandb.Error: the run cannot log.
         """
         import wandb
 
         check_name(name)
+        keywords = {keyword: settings[keyword] for keyword in LOG_KEYWORDS if keyword in settings}
+        if isinstance(video, str | PathLike | BytesIO):
+            media = wandb.Video(video if isinstance(video, BytesIO) else fspath(video), format=settings.get("format"))
+            self._log_payload({name: media}, step=step, **keywords)
+            return None
+        if not isinstance(video, Video):
+            video = _levels(as_video(video, name), name)
         with finished(video, name, lambda: self.open_clip(name, **settings)) as whole:
             if whole.encoding.video_format not in VIDEO_FORMATS:
                 raise FrameError(f"W&B does not show {whole.path}; expected {VIDEO_FORMATS}")
             media = wandb.Video(str(whole.path), caption=describe(whole) or None)
-            keywords = {keyword: settings[keyword] for keyword in LOG_KEYWORDS if keyword in settings}
             self._log_payload({series(name, whole): media}, step=step, **keywords)
-            taken = Path(media._path or whole.path)
+            taken = Path(getattr(media, "_path", None) or whole.path)
             if taken == whole.path:  # a run that is disabled takes nothing
                 return None
             if taken.is_symlink():  # the run is set to link to files instead of copying them
                 taken.unlink()
                 publish(whole.path, taken)
         return whole.at(taken)
+
+
+def _levels(video: Tensor, name: str) -> Tensor:
+    """Return floats of which some are above 1 as ``wandb.Video`` takes them, 0 to 255; all else as it is."""
+    if not video.is_floating_point() or not video.numel() or not video.max() > 1 + HALF_LEVEL:
+        return video
+    low, high = float(video.min()), float(video.max())
+    if low < 0 or high > MAX_LEVEL:
+        shape = f"shape {tuple(video.shape)} and dtype {video.dtype}"
+        raise FrameError(
+            f"the video {name!r} of {shape} has values from {low:g} to {high:g}; expected floats in [0, 1] or [0, 255]"
+        )
+    return video.round().to(torch.uint8)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrec.files import manifest, names
-from vidrec.files.index import VideoIndex
+from vidrec.files.index import VideoIndex, shape_text
 from vidrec.tools import scan
 from vidrec.tools.parts import Parts
 from vidrec.tools.scan import LeftClip
@@ -191,6 +191,8 @@ class _Repair:
         fps = float(Fraction(self.about["fps"]))
         row = {column: self.about.get(column) for column in ("height", "width", "codec", "env_id", "episode")}
         row |= {"frames": frames, "fps": fps, "seconds": frames / fps, "ended": "unfinished"}
+        if row["codec"] == "none":
+            row |= {"dtype": "uint8", "shape": shape_text((1, frames, 3, row["height"], row["width"]))}
         file = str(video.relative_to(index.folder))
         index.add(tag=self._tag(index, self.clip.stem), step=self._step(video), file=file, **row)
 

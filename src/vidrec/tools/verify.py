@@ -1,5 +1,6 @@
 """Are the videos of a folder what they should be? What `vidrec verify` and `vidrec info` look at."""
 
+import re
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +14,6 @@ from vidrec.ffmpeg.encoding import FORMATS
 from vidrec.ffmpeg.files import contents
 from vidrec.files.torch_file import measure
 from vidrec.tools import scan
-
-PIXEL_BYTES = 3
 
 NO_ROW = "has no row in videos.csv"
 NO_FILE = "was deleted; `vidrec repair --sync` drops its row"
@@ -121,12 +120,17 @@ def _tensor(path: Path, row: dict[str, str] | None) -> dict[str, Any]:
     if row is None:
         return about
     try:
-        height, width = int(row["height"]), int(row["width"])
-    except (KeyError, ValueError):
-        height = width = 0
-    if height < 1 or width < 1:
-        raise ValueError("videos.csv does not say how large its frames are")
-    frames, rest = divmod(size, height * width * PIXEL_BYTES)
+        shape = row.get("shape") or f"1x0x3x{row['height']}x{row['width']}"  # what recorders write
+        _, _, channels, height, width = map(int, shape.split("x"))
+        frames, rest = divmod(size, channels * height * width * _item_bytes(row.get("dtype") or "uint8"))
+    except (KeyError, ValueError, ZeroDivisionError):
+        raise ValueError("videos.csv does not say how large its frames are") from None
     if rest:
         about["problem"] = problem or f"{rest} bytes are no whole frame"
     return about | {"frames": frames, "height": height, "width": width}
+
+
+def _item_bytes(dtype: str) -> int:
+    """Return how many bytes a number of a dtype has, by the bits in its name."""
+    bits = re.search(r"\d+", dtype)
+    return int(bits[0]) // 8 if bits else 1
