@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vidrec.loggers.memory import MemoryLogger as MemoryLogger
     from vidrec.loggers.tee import TeeLogger as TeeLogger
     from vidrec.loggers.tensorboard import TensorboardLogger as TensorboardLogger
+    from vidrec.loggers.utils import generate_exp_name as generate_exp_name
+    from vidrec.loggers.utils import get_logger as get_logger
     from vidrec.loggers.wandb import WandbLogger as WandbLogger
     from vidrec.recorder import PixelRenderTransform as PixelRenderTransform
     from vidrec.recorder import TensorDictRecorder as TensorDictRecorder
@@ -46,6 +48,7 @@ _NAMES = {
     "loggers.memory": ("MemoryLogger",),
     "loggers.tee": ("TeeLogger",),
     "loggers.tensorboard": ("TensorboardLogger",),
+    "loggers.utils": ("generate_exp_name", "get_logger"),
     "loggers.wandb": ("WandbLogger",),
     "recorder": ("PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"),
     "clips.video": ("Video",),

@@ -1,14 +1,18 @@
 """Several loggers as one."""
 
+import importlib.util
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torchrl.record.loggers._service import _LoggerClient
 from torchrl.record.loggers.common import Logger
+from torchrl.record.loggers.tensorboard import TensorboardLogger as TorchRLTensorboardLogger
 
 from vidrec.clips import EncodedClip, Video
-from vidrec.errors import SettingError, raise_first, shown
+from vidrec.errors import SettingError, VidrecWarning, raise_first, shown
 from vidrec.loggers.base import TensorLogger, VideoLogger, write_tensor
 from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.service import ServiceLogger, is_service_of_ours
@@ -168,4 +172,18 @@ def loggers_of(logger: Any) -> list[VideoLogger]:
             f"{shown(logger)} is no logger; expected one of vidrec's or TorchRL's, an object with log_video(name, "
             "video, step, **settings), the path of a folder, or None"
         )
+    if issubclass(type(logger), TorchRLTensorboardLogger) and not _torch_writes_videos():
+        warnings.warn(
+            "torchrl's TensorboardLogger writes no videos here: torch needs moviepy 1 for them. Use "
+            "vidrec.TensorboardLogger, which takes the same arguments",
+            VidrecWarning,
+            stacklevel=2,
+        )
     return [ServiceLogger(logger) if is_service_of_ours(logger) else TensorLogger(logger)]
+
+
+def _torch_writes_videos() -> bool:
+    """Return whether ``SummaryWriter.add_video`` finds what it imports: ``moviepy.editor``, gone with moviepy 2."""
+    spec = importlib.util.find_spec("moviepy")
+    folders = spec and spec.submodule_search_locations
+    return any(Path(folder, "editor.py").exists() for folder in folders or ())
