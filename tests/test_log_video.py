@@ -341,7 +341,6 @@ def test_a_stub_of_wandb_is_taken_for_wandb(kind, monkeypatch):
     stub.Video = lambda path, caption=None: ("video", path)
     with monkeypatch.context() as patched:
         patched.setitem(sys.modules, "wandb", stub)
-        patched.setitem(sys.modules, "moviepy", None)
         logger = WandbLogger("name", project="vidrec", log_dir="wandb_logs", entity="unit-test")
         assert logger.log_video("video", video_of(1), step=3) is None
     assert (made["name"], made["project"], made["entity"]) == ("name", "vidrec", "unit-test")

@@ -150,7 +150,7 @@ URLS = ["s3://bucket/runs", "gs://bucket", "hf://datasets/me/runs", "simplecache
 @pytest.mark.parametrize("logger_class", [CSVLogger, WandbLogger])
 def test_a_url_is_refused_by_a_logger_that_writes_files(logger_class, url, monkeypatch):
     require("wandb")
-    with pytest.raises(SettingError, match=rf"{logger_class.__name__} writes files, and '{url}\S*' is no folder of"):
+    with pytest.raises(SettingError, match=rf"{logger_class.__name__} writes files, and '{url}\S*' is no path of"):
         logger_class("run", log_dir=url)
     if logger_class is CSVLogger:
         with pytest.raises(SettingError, match="writes files"):

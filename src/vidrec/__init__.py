@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vidrec.clips.video import Video as Video
+    from vidrec.clips.write import write as write
     from vidrec.episode import Episode as Episode
     from vidrec.errors import EncoderError as EncoderError
     from vidrec.errors import ExtraError as ExtraError
@@ -52,6 +53,7 @@ _NAMES = {
     "loggers.wandb": ("WandbLogger",),
     "recorder": ("PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"),
     "clips.video": ("Video",),
+    "clips.write": ("write",),
 }
 """What each module gives; imported on first use, so that the command line need not wait for torch."""
 

@@ -79,6 +79,14 @@ def move(source: Path, target: Path) -> Path:
     return next(name for name in _names(target) if _rename(source, name))
 
 
+def move_to(source: Path, target: Path, *, overwrite: bool) -> bool:
+    """Rename in a folder to `target`, and return whether: not if that exists, unless it is to be replaced."""
+    if overwrite:
+        source.replace(target)
+        return True
+    return _rename(source, target)
+
+
 def _names(target: Path) -> Iterator[Path]:
     return itertools.chain([target], (target.with_stem(f"{target.stem}_{n}") for n in itertools.count(1)))
 

@@ -12,9 +12,9 @@ from vidrec.errors import VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.index import VideoIndex
 from vidrec.files.names import check_name, publish
+from vidrec.files.places import Place, local_place, place
 from vidrec.frames import as_video
 from vidrec.loggers.base import VideoLogger, encoding_of, finished
-from vidrec.loggers.places import Place, local_place, place
 
 
 class CSVExperiment(torchrl_csv.CSVExperiment):

@@ -13,8 +13,8 @@ from vidrec.errors import FrameError, SettingError, VidrecWarning, need
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks
 from vidrec.files.names import check_name, publish, temporary_stem
+from vidrec.files.places import Place, is_url, place
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
-from vidrec.loggers.places import Place, is_url, place
 
 VIDEO_FORMATS = ("apng", "gif")
 """What moves in TensorBoard's panel of images."""

@@ -13,10 +13,10 @@ from vidrec.clips import FileClip, Video, open_clip
 from vidrec.errors import FrameError, SettingError, need
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.names import check_name, publish
+from vidrec.files.places import Place, local_place
 from vidrec.frames import as_video
 from vidrec.frames.pixels import HALF_LEVEL
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
-from vidrec.loggers.places import Place, local_place
 
 VIDEO_FORMATS = ("mp4", "webm", "gif")
 """What W&B shows, of what vidrec writes."""

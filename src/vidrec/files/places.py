@@ -35,11 +35,11 @@ def place(*parts: Place) -> str:
     return joined if is_url(joined) else str(Path(joined).absolute())
 
 
-def local_place(logger: str, folder: Place) -> str:
-    """Return the same for a logger that writes files; raise `SettingError` for a URL."""
-    where = place(folder)
+def local_place(writer: str, path: Place) -> str:
+    """Return the same for who writes files; raise `SettingError` for a URL."""
+    where = place(path)
     if is_url(where):
-        raise SettingError(f"{logger} writes files, and {where!r} is no folder of this machine; expected a local path")
+        raise SettingError(f"{writer} writes files, and {where!r} is no path of this machine; expected a local one")
     return where
 
 
