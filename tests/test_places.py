@@ -182,6 +182,13 @@ def test_a_url_goes_to_tensorboards_writer_as_it_is(url, exp_name, monkeypatch):
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.parametrize("url", URLS)
+def test_a_recorder_for_a_url_says_that_it_is_none_of_this_machine(url):
+    with pytest.raises(SettingError, match=rf"CSVLogger writes files, and '{url}/run' is no path of this machine"):
+        VideoRecorder(f"{url}/run", "video")
+    assert list(Path().iterdir()) == []
+
+
 def test_a_url_that_a_path_has_spoiled_is_refused():
     for logger_class in (CSVLogger, TensorboardLogger):
         with pytest.raises(SettingError, match=r"was a URL, of which a Path keeps one slash only; expected a str"):

@@ -5,7 +5,6 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -145,8 +144,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if on_error not in ("raise", "warn"):
             raise SettingError(f"on_error={on_error!r} must be 'raise' or 'warn'")
         if isinstance(logger, str | os.PathLike):
-            folder = Path(logger)
-            logger = CSVLogger(folder.name, log_dir=folder.parent)
+            log_dir, exp_name = os.path.split(os.fspath(logger).rstrip("/"))
+            logger = CSVLogger(exp_name, log_dir)
         self._keep(Recording())
         # center_crop is ours: TorchRL's asks for torchvision
         super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, fps, max_frames, dump_on_done, **kwargs)
