@@ -119,7 +119,8 @@ def test_the_home_folder_is_expanded(logger_class, log_dir, monkeypatch, tmp_pat
 @pytest.mark.parametrize("name", ["~/run", Path("~/run")], ids=["str", "Path"])
 def test_so_it_is_in_the_name_of_an_experiment(name, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert writes(CSVLogger(name)) == writes(TensorboardLogger(name)) == tmp_path / "home/run"
+    of_recorder = VideoRecorder(name, "video").logger
+    assert writes(CSVLogger(name)) == writes(TensorboardLogger(name)) == writes(of_recorder) == tmp_path / "home/run"
 
 
 @pytest.mark.parametrize("arguments", [("run",), ("run", "logs"), ("a/../run", Path("logs"))], ids=str)
