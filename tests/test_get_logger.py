@@ -12,7 +12,6 @@ from conftest import require
 from numbered_frames import numbered, numbers_in
 from test_tensorboard import images, saved
 from torchrl.record.loggers import utils
-from torchrl.record.loggers.process import ProcessLogger
 
 import vidrec
 from vidrec import CSVLogger, TeeLogger, TensorboardLogger, VideoRecorder, VidrecWarning, WandbLogger
@@ -86,16 +85,16 @@ def test_a_saved_logger_goes_on_in_the_same_folder(logger_type, tmp_path, monkey
         assert [step for step, _ in images(again.log_dir)["video"]] == [0, 1]
 
 
-def test_a_logger_in_another_process_is_vidrecs_too():
-    logger = vidrec.get_logger("csv", "logs", "run", service_backend="process")
-    try:
-        assert isinstance(logger, ProcessLogger)
-        recorder = VideoRecorder(logger, "video", fps=25)
-        recorder._apply_transform(numbered(3))
-        recorder.dump()
-        assert numbers_in(Path("logs/run/videos/video_0.mp4")) == [3]
-    finally:
-        logger.shutdown(timeout=20)
+def test_a_logger_in_another_process_is_vidrecs_too(monkeypatch):
+    asked = []
+    service = staticmethod(lambda backend, **settings: asked.append((backend, settings)) or "service")
+    monkeypatch.setattr(CSVLogger, "_ServiceClass", service)
+    options = {"max_queue_size": 4}
+    made = vidrec.get_logger("csv", "logs", "run", service_backend="process", service_backend_options=options)
+    assert made == "service"
+    [(backend, settings)] = asked
+    assert backend == "process"
+    assert (settings["log_dir"], settings["exp_name"], settings["service_backend_options"]) == ("logs", "run", options)
 
 
 WARNING = (
