@@ -26,7 +26,7 @@ from torchrl.data import Composite, Unbounded
 from torchrl.envs import EnvBase, TransformedEnv
 
 import vidrec
-from vidrec.ffmpeg.files import find_ffmpeg
+from vidrec.ffmpeg.program import find_ffmpeg
 
 LIBRARIES = {"vidrec": vidrec, "TorchRL": torchrl.record}
 SIZE, STEP_S, WARM_UP = (480, 640), 0.005, 5

@@ -22,7 +22,7 @@ from test_repair import RUN, cut_off, leave, part_files, rows, shown, tree
 
 import vidrec
 from vidrec import CSVLogger, VideoRecorder
-from vidrec.ffmpeg.files import run
+from vidrec.ffmpeg.program import run
 from vidrec.files.index import VideoIndex
 from vidrec.tools import verify as verify_module
 from vidrec.tools.repair import repair
@@ -234,7 +234,7 @@ def test_frames_that_are_not_shown_one_after_the_other(numbers, problem, monkeyp
     path, listing = published("apng", frames=5), "#tb 0: 1/1\n#codec_id 0: rawvideo\n#dimensions 0: 64x48\n"
     frames = "".join(f"0, {i}, {time}, 1, 9216, 0x0\n" for i, time in enumerate(numbers.split()))
     done = subprocess.CompletedProcess([], 0, listing + frames, "")
-    monkeypatch.setattr("vidrec.ffmpeg.files._run", lambda args: done)
+    monkeypatch.setattr("vidrec.ffmpeg.files.run_ffmpeg", lambda args: done)
     assert wrong() == {path.name: problem}
 
 

@@ -14,7 +14,7 @@ def runs(monkeypatch):
     """What FFmpeg is asked to encode from here on."""
     asked, run = [], encoding.run
     monkeypatch.setattr(encoding, "run", lambda args: asked.append(args) or run(args))
-    encoding._try_out.cache_clear()
+    encoding.try_out.cache_clear()
     return asked
 
 
@@ -28,18 +28,18 @@ def runs(monkeypatch):
             for fps in (0, -1, math.nan, math.inf, "abc", "1/0", None, 1001, [30])
         ),
         ("gif", {"fps": 101}, "fps=101 is beyond GIF"),
-        ("mp4", {"video_codec": "nope"}, "FFmpeg has no encoder 'nope'"),
-        ("webm", {"video_codec": "libx264"}, "FFmpeg refuses .*Only VP8 or VP9 or AV1"),
-        ("mp4", {"preset": "nope"}, "FFmpeg refuses .*invalid preset 'nope'"),
+        ("mp4", {"video_codec": "nope"}, "FFmpeg .* has no encoder 'nope'"),
+        ("webm", {"video_codec": "libx264"}, "FFmpeg .* refuses .*Only VP8 or VP9 or AV1"),
+        ("mp4", {"preset": "nope"}, "FFmpeg .* refuses .*invalid preset 'nope'"),
         ("mp4", {"pixel_format": "nope"}, "'nope' is no pixel format of the encoder libx264; expected one of yuv420p"),
         ("mkv", {"pixel_format": "yuv420p"}, "'yuv420p' is no pixel format of the encoder libx264rgb"),
         ("gif", {"pixel_format": "rgb8"}, "pixel_format='rgb8' means nothing to a GIF"),
         ("mp4", {"crf": 52}, "crf=52 is beyond that of libx264: at most 51"),
         ("mp4", {"options": {"nope": 1}}, "'nope' is no option of the encoder libx264"),
-        ("mp4", {"options": {"tune": "nope"}}, "FFmpeg refuses .*invalid tune 'nope'"),
+        ("mp4", {"options": {"tune": "nope"}}, "FFmpeg .* refuses .*invalid tune 'nope'"),
         ("mp4", {"crf": "good"}, "crf='good' must be a number"),
-        ("mp4", {"crf": -5}, "FFmpeg refuses .*'crf' out of range"),
-        ("mp4", {"crf": math.nan}, "FFmpeg refuses .*crf.*nan"),
+        ("mp4", {"crf": -5}, "FFmpeg .* refuses .*'crf' out of range"),
+        ("mp4", {"crf": math.nan}, "FFmpeg .* refuses .*crf.*nan"),
         ("mp4", {"crf": 20, "options": {"crf": "21"}}, "crf is given twice, as 20 and in options as '21'"),
         ("mp4", {"preset": "fast", "options": {"preset": "slow"}}, "preset is given twice"),
         ("mp4", {"pixel_format": "yuv444p", "options": {"pixel_format": "yuv420p"}}, "pixel_format is given twice"),

@@ -9,7 +9,7 @@ from numbered_frames import numbers_in, read_number
 
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg.encoding import Encoding
-from vidrec.ffmpeg.files import encode_again, join, read_frames
+from vidrec.ffmpeg.files import join, read_frames
 
 RATES = ["30", "30000/1001", "60", "10"]
 
@@ -24,10 +24,7 @@ def test_joined_parts_hold_all_frames_in_order(start, tmp_path, video_format, fp
         parts.append(encoder.path)
     whole = tmp_path / f"it's whole.{video_format}"
     encoding = Encoding.of(video_format, fps=fps)
-    if encoding.format.joinable:
-        assert join(parts, whole, encoding.muxer_args) == total
-    else:
-        assert encode_again(parts, whole, encoding.fps, encoding.again, encoding.encoder_args()) == total
+    assert join(parts, whole, encoding) == total
     assert numbers_in(whole) == list(range(total))
     assert [read_number(frame) for frame in read_frames(whole, total)] == list(range(total))
     assert all(part.exists() for part in parts)
@@ -40,7 +37,7 @@ def test_parts_that_cannot_be_joined_are_an_error_and_stay(start, tmp_path, lost
     encoder.finish()
     parts = [encoder.path, tmp_path / "gone.mp4"]
     with pytest.raises(EncoderError, match=r"(?s)could not join .*\.mp4, .*\.mp4: .*Impossible to open"):
-        join(parts[:: -1 if lost == "first" else 1], tmp_path / "whole.mp4", ["-f", "mp4"])
+        join(parts[:: -1 if lost == "first" else 1], tmp_path / "whole.mp4", Encoding())
     assert numbers_in(encoder.path) == [0, 1]
 
 

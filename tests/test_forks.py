@@ -420,10 +420,10 @@ def test_a_child_that_is_forked_while_a_signal_has_to_wait_holds_none_back_itsel
 
 # what is called there, in which call of it the child is forked, and whether that has done its work by then
 WINDOWS = {
-    "FFmpeg is looked for": ("vidrec.ffmpeg.files.subprocess.Popen._get_handles", 2, 1),
-    "FFmpeg is asked": ("vidrec.ffmpeg.files.subprocess.Popen._get_handles", 3, 1),
-    "FFmpeg is started": ("vidrec.ffmpeg.files.subprocess.Popen._get_handles", 6, 1),
-    "FFmpeg reads": ("vidrec.ffmpeg.files.subprocess.Popen._get_handles", 8, 1),
+    "FFmpeg is looked for": ("vidrec.ffmpeg.program.subprocess.Popen._get_handles", 2, 1),
+    "FFmpeg is asked": ("vidrec.ffmpeg.program.subprocess.Popen._get_handles", 3, 1),
+    "FFmpeg is started": ("vidrec.ffmpeg.program.subprocess.Popen._get_handles", 6, 1),
+    "FFmpeg reads": ("vidrec.ffmpeg.program.subprocess.Popen._get_handles", 8, 1),
     "a manifest is begun": ("vidrec.files.manifest.lock", 1, 1),
     "a manifest is closed": ("vidrec.files.manifest.remove", 1, 1),
     "a row is written": ("vidrec.files.index.csv.writer", 1, 1),

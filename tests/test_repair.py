@@ -25,6 +25,7 @@ from test_faults import FOREVER, VICTIM, dots
 from vidrec import CSVLogger, TeeLogger, VideoRecorder
 from vidrec.clips import open_clip
 from vidrec.ffmpeg import files as ffmpeg_files
+from vidrec.ffmpeg import program
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import names
 from vidrec.files.index import VideoIndex
@@ -320,11 +321,11 @@ def test_a_file_that_is_no_video_at_all_stays_and_is_named():
     assert list(repair(RUN.absolute())) == list(verify(RUN.absolute())) == []
 
 
-@pytest.mark.parametrize("program", ["/bin/true", "/bin/false", "/nowhere/ffmpeg"])
-def test_an_ffmpeg_that_does_not_work_costs_nothing(program, monkeypatch):
+@pytest.mark.parametrize("path", ["/bin/true", "/bin/false", "/nowhere/ffmpeg"])
+def test_an_ffmpeg_that_does_not_work_costs_nothing(path, monkeypatch):
     leave()
     before = tree()
-    monkeypatch.setattr(ffmpeg_files, "find_ffmpeg", lambda: program)
+    monkeypatch.setattr(program, "find_ffmpeg", lambda: path)
     [one] = repair(RUN.absolute())
     assert tree() == before
     assert one.failed
@@ -382,14 +383,15 @@ def moments(monkeypatch, tmp_path):
                 return real(*args, **kwargs)
             keep(f"before-{name}")
             value = real(*args, **kwargs)
-            target = args[0][-1].removeprefix("file:") if name == "_run" else ""
+            target = args[0][-1].removeprefix("file:") if name == "run_ffmpeg" else ""
             keep(f"after-{name}", Path(target) if target.startswith("/") else None)
             return value
 
         monkeypatch.setattr(owner, name, watched)
 
     here = str(RUN.absolute())
-    watch(ffmpeg_files, "_run", lambda args: args[-1].startswith(f"file:{here}"))
+    for module in (ffmpeg_files, program):
+        watch(module, "run_ffmpeg", lambda args: args[-1].startswith(f"file:{here}"))
     watch(os, "link", lambda *paths: True)
     watch(os, "unlink", lambda path, **_: str(path).startswith(here))
     watch(VideoIndex, "add", lambda *_: True)

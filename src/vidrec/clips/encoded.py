@@ -11,8 +11,8 @@ from vidrec.clips.base import Array, FileClip
 from vidrec.clips.video import Video
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg.encoder import Encoder, is_planar
-from vidrec.ffmpeg.encoding import Encoding
-from vidrec.ffmpeg.files import encode_again, find_ffmpeg, join
+from vidrec.ffmpeg.encoding import Encoding, try_out
+from vidrec.ffmpeg.files import join
 from vidrec.files.names import remove
 
 
@@ -21,8 +21,9 @@ class EncodedClip(FileClip):
 
     It is made of parts. One part is enough, unless more frames come after `finish`, or an exception interrupts the
     writing of a frame. FFmpeg cannot go on with a file then: the next frames go into another part, and `finish` joins
-    the parts. They are numbered. The name of a file that joins the parts with lower numbers ends with ``j``. It is
-    whole if the first of them is gone, see `tools.repair`.
+    the parts. It does so with one part too if that is no ordinary file, see `Encoding.copied`. Parts are numbered. The
+    name of a file that joins the parts with lower numbers ends with ``j``. It is whole if the first of them is gone,
+    see `tools.repair`.
     """
 
     def __init__(self, stem: Path, encoding: Encoding, index: Path | None = None) -> None:
@@ -31,9 +32,10 @@ class EncodedClip(FileClip):
         self._written = 0  # frames that went to the open encoder
         self._torn = False  # whether another frame may be in there, whole or not
         self._parts: list[Path] = []
+        self._joined: Path | None = None  # which of them joins others
         self._finished = 0  # frames in the parts
         self._paths = 0
-        find_ffmpeg()  # now, rather than in the middle of a rollout
+        try_out(encoding)  # now, rather than in the middle of a rollout
 
     @property
     def frames(self) -> int:
@@ -106,22 +108,19 @@ class EncodedClip(FileClip):
             self._finish_part()
         except EncoderError as error:
             self._raise(error)
-        if len(self._parts) > 1:
+        if len(self._parts) > 1 or (self.encoding.copied and self._parts != [self._joined]):
             self._join_parts()
         if not self._parts[0].exists():
             raise EncoderError(f"{self._parts[0]}, with {self.frames} frames, is not there any more; who deleted it?")
         return self._video(self._parts[0])
 
     def _join_parts(self) -> None:
-        encoding, joined = self.encoding, self._next_path("j")
+        joined = self._next_path("j")
         try:
-            if encoding.format.joinable:
-                frames = join(self._parts, joined, encoding.muxer_args)
-            else:
-                frames = encode_again(self._parts, joined, encoding.fps, encoding.again, encoding.encoder_args())
+            frames = join(self._parts, joined, self.encoding)
             if frames != self._finished:
                 raise EncoderError(f"{frames} frames of {self._finished} could be joined from {self._parts}")
-            parts, self._parts = self._parts, [joined]
+            parts, self._parts, self._joined = self._parts, [joined], joined
         except BaseException:
             joined.unlink(missing_ok=True)
             raise

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from vidrec.errors import EncoderError
-from vidrec.ffmpeg.files import count_frames, find_ffmpeg
+from vidrec.ffmpeg.files import count_frames
+from vidrec.ffmpeg.program import find_ffmpeg, has_option
 from vidrec.files import forks
 
 READ_AHEAD_BYTES = 64 * 2**20
@@ -85,7 +86,9 @@ class Encoder:
         self._planar = planar
         height, width = size
         ahead = max(1, min(READ_AHEAD_FRAMES, READ_AHEAD_BYTES // (height * width * 3)))
-        command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-n", "-loglevel", "error"]
+        command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-n", "-loglevel", "error", "-nostats"]
+        if has_option("long", "stats_period"):  # or else its progress report grows by a few hundred bytes a second
+            command += ["-stats_period", "3600"]
         command += ["-f", "rawvideo", "-pixel_format", "gbrp" if planar else "rgb24"]
         command += ["-video_size", f"{width}x{height}", "-framerate", str(fps)]
         command += ["-thread_queue_size", str(ahead), "-i", "pipe:0"]
@@ -111,7 +114,7 @@ class Encoder:
         except OSError as error:
             raise EncoderError(f"FFmpeg could not be started for {self.path}: {error}") from error
         count = self._progress.fileno()
-        command[1:1] = ["-nostats", "-stats_period", "3600", "-progress", f"pipe:{count}"]
+        command[1:1] = ["-progress", f"pipe:{count}"]
         try:
             self._process = subprocess.Popen(
                 command,

@@ -12,7 +12,7 @@ from numbers import Integral
 from typing import Any
 
 from vidrec.errors import SettingError, shown
-from vidrec.ffmpeg.files import check_options, run
+from vidrec.ffmpeg.program import check_ffmpeg, check_options, has_option, passthrough, run
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Format:
     codec: str = "none"
     pixel_format: str = "rgb24"
     crf: float | None = None
+    growing: tuple[str, ...] = ()  # so that a file of a machine that is killed can be read
     joinable: bool = True  # whether FFmpeg can join files without encoding them again
 
     @property
@@ -32,15 +33,20 @@ class Format:
         return bool(self.muxer)
 
 
-# hybrid_fragmented: whole fragments while it grows, an ordinary mp4 with one moov once finished
-FRAGMENTS = ("-movflags", "+hybrid_fragmented", "-frag_duration", "1000000")
+FRAGMENTS = ("-frag_duration", "1000000")
 CLUSTERS = ("-cluster_time_limit", "1000")
 """How much video the file of a killed machine may lack: a second, given in us and in ms."""
 
+HYBRID = ("-movflags", "+hybrid_fragmented")
+"""Whole fragments while an mp4 grows, an ordinary one with one moov once finished: FFmpeg 7.1 and later."""
+
+FRAGMENTED = ("-movflags", "+delay_moov+default_base_moof")
+"""Whole fragments to the end, for older ones: the finished file is copied into an ordinary one."""
+
 FORMATS: Mapping[str, Format] = {
-    "mp4": Format("mp4", (*FRAGMENTS, "-f", "mp4"), "libx264", "yuv420p", 20),
-    "webm": Format("webm", (*CLUSTERS, "-f", "webm"), "libvpx-vp9", "yuv420p", 30),
-    "mkv": Format("mkv", (*CLUSTERS, "-f", "matroska"), "libx264rgb", "rgb24", 0),
+    "mp4": Format("mp4", ("-f", "mp4"), "libx264", "yuv420p", 20, FRAGMENTS),
+    "webm": Format("webm", ("-f", "webm"), "libvpx-vp9", "yuv420p", 30, CLUSTERS),
+    "mkv": Format("mkv", ("-f", "matroska"), "libx264rgb", "rgb24", 0, CLUSTERS),
     "gif": Format("gif", ("-f", "gif"), "gif", "bgr8", joinable=False),
     "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24", joinable=False),
     "pt": Format("pt"),
@@ -49,15 +55,15 @@ FORMATS: Mapping[str, Format] = {
 
 # What each encoder needs so that it keeps up, and gives out each frame as it comes: no B-frames, no look-ahead that
 # hides frames (VP9). Measured on real rollouts, see docs/quality.md.
-ENCODER_ARGS: Mapping[str, tuple[str, ...]] = {
-    "libx264": ("-bf", "0"),
-    "libx264rgb": ("-bf", "0"),
+ENCODER_OPTIONS: Mapping[str, Mapping[str, str]] = {
+    "libx264": {"bf": "0"},
+    "libx264rgb": {"bf": "0"},
     # Each frame with a palette of its own. Without transdiff, which compares pixels by their place in the palette, and
-    # so takes some that changed with it for unchanged ones.
-    "gif": ("-global_palette", "0", "-gifflags", "+offsetting-transdiff"),
+    # so takes some that changed with it for unchanged ones. FFmpeg 4.2 has but palettes of frames, and no option for it.
+    "gif": {"global_palette": "0", "gifflags": "+offsetting-transdiff"},
     # the smallest and nearly the fastest of its predictions and levels, on drawn and on rendered frames
-    "apng": ("-pred", "none", "-compression_level", "6"),
-    "libvpx-vp9": ("-deadline", "realtime", "-cpu-used", "8", "-row-mt", "1", "-lag-in-frames", "0", "-b:v", "0"),
+    "apng": {"pred": "none", "compression_level": "6"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0", "b:v": "0"},
 }
 PRESETS: Mapping[str, str] = {"libx264": "veryfast", "libx264rgb": "veryfast"}
 
@@ -168,7 +174,7 @@ class Encoding:
         if self.scale is not None and not (isinstance(self.scale, Integral) and 1 <= self.scale <= MAX_SCALE_GIVEN):
             raise SettingError(f"scale={self.scale!r} must be a whole factor from 1 to {MAX_SCALE_GIVEN}")
         if given - {"scale"}:
-            _try_out(self)
+            try_out(self)
 
     def __repr__(self) -> str:
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -186,8 +192,19 @@ class Encoding:
 
     @property
     def muxer_args(self) -> list[str]:
-        """FFmpeg's arguments for the file around the frames: each packet goes to disk as soon as it is made."""
-        return ["-flush_packets", "1", *self.format.muxer]
+        """FFmpeg's arguments for the file around the frames."""
+        return list(self.format.muxer)
+
+    @property
+    def growing_args(self) -> list[str]:
+        """FFmpeg's arguments for a file that grows: each packet goes to disk as soon as it is made."""
+        kind = () if self.video_format != "mp4" else FRAGMENTED if self.copied else HYBRID
+        return ["-flush_packets", "1", *kind, *self.format.growing, *self.format.muxer]
+
+    @property
+    def copied(self) -> bool:
+        """Whether a file that grew is copied into an ordinary one when it is finished."""
+        return self.video_format == "mp4" and not has_option("muxer=mp4", "hybrid_fragmented")
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) in the file of frames of this (height, width): enlarged, and even if need be."""
@@ -200,7 +217,8 @@ class Encoding:
 
         So many encoders run at the same time, and have one thread each if they are more than one.
         """
-        return ["-vf", self._filters(size), *self.encoder_args(1 if beside > 1 else MAX_THREADS)]
+        encoder = self.encoder_args(1 if beside > 1 else MAX_THREADS)
+        return ["-vf", self._filters(size), *encoder, *self.growing_args]
 
     @property
     def again(self) -> str:
@@ -213,15 +231,17 @@ class Encoding:
         if crf is None and self.video_codec is None:
             crf = self.format.crf
         preset = self.preset or PRESETS.get(codec)
-        args = ["-c:v", codec, *ENCODER_ARGS.get(codec, ())]
+        args = ["-c:v", codec]
+        for name, value in ENCODER_OPTIONS.get(codec, {}).items():
+            if name != "global_palette" or has_option("encoder=gif", name):
+                args += [f"-{name}", value]
         args += ["-threads", str(min(threads, os.cpu_count() or 1))]
         args += ["-g", str(max(1, round(GOP_SECONDS * self.fps)))]
         args += [] if crf is None else ["-crf", f"{crf:g}"]
         args += [] if preset is None else ["-preset", preset]
         for name, value in self.options.items():
             args += [f"-{name}", value]
-        # one frame out for each frame in
-        return [*args, "-fps_mode", "passthrough", *self.muxer_args]
+        return [*args, *passthrough()]
 
     @property
     def _pixel_format(self) -> str:
@@ -275,8 +295,10 @@ def _enlarge_planes(size: tuple[int, int], factor: int) -> str:
 
     half = enlarged(factor // 2)
     planes = f"[y]{enlarged(factor)}[luma];[u]{half}[blue];[v]{half}[red];[luma][blue][red]"
-    merge = "mergeplanes=format=yuv420p:map0s=0:map0p=0:map1s=1:map1p=0:map2s=2:map2p=0"
-    return f"extractplanes=y+u+v[y][u][v];{planes}{merge}"
+    maps = "map0s=0:map0p=0:map1s=1:map1p=0:map2s=2:map2p=0"
+    if not has_option("filter=mergeplanes", "map0s"):
+        maps = "mapping=0x001020"
+    return f"extractplanes=y+u+v[y][u][v];{planes}mergeplanes=format=yuv420p:{maps}"
 
 
 SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
@@ -284,17 +306,23 @@ SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
 
 
 @cache
-def _try_out(encoding: Encoding) -> None:
-    """Encode a few tiny frames, so that FFmpeg's own refusal comes before the rollout."""
+def try_out(encoding: Encoding) -> None:
+    """Encode a few tiny frames, so that FFmpeg's own refusal comes before the rollout.
+
+    Raises:
+        EncoderError: FFmpeg is not there, does not work, or is too old.
+        SettingError: it cannot encode that.
+    """
+    ffmpeg = check_ffmpeg()
     given = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
     options = [*given, *(name.partition(":")[0] for name in encoding.options)]
     check_options(encoding.codec, options, encoding.pixel_format)
-    source = ["-f", "lavfi", "-i", "color=black:size=64x64:duration=0.1:rate=30,format=rgb24"]
+    source = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", "64x64", "-i", "file:/dev/zero"]
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
         target = f"file:{folder}/probe.{encoding.format.extension}"
-        code, stderr = run([*source, *encoding.ffmpeg_args((64, 64)), target])
+        code, stderr = run([*source, "-frames:v", "3", *encoding.ffmpeg_args((64, 64)), target])
     if code:
-        raise SettingError(f"FFmpeg refuses {encoding}: {stderr}")
+        raise SettingError(f"{ffmpeg} refuses {encoding}: {stderr}")
 
 
 def _check_option(name: str, value: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg.encoding import FORMATS, Encoding
-from vidrec.ffmpeg.files import check_ffmpeg, contents, cut, encode_again, join
+from vidrec.ffmpeg.files import contents, cut, join
+from vidrec.ffmpeg.program import check_ffmpeg
 from vidrec.files import names
 from vidrec.files.torch_file import HEAD_BYTES, complete, measure
 from vidrec.tools.scan import LeftClip
@@ -70,10 +71,7 @@ class Parts:
             if len(made) == 1:
                 return made[0], contents(made[0], decode=True).frames
             whole = self._new(suffix)
-            if encoding.format.joinable:
-                frames = join(made, whole, encoding.muxer_args)
-            else:
-                frames = encode_again(made, whole, encoding.fps, encoding.again, encoding.encoder_args())
+            frames = join(made, whole, encoding)
         except BaseException:
             for path in self.clip.parts[before:]:
                 path.unlink(missing_ok=True)
@@ -105,7 +103,7 @@ def _cut(part: Path, target: Path, frames: int, encoding: Encoding) -> None:
     """Write the frames of a part into an ordinary file, without the last one if that is damaged."""
     for count in (frames, frames - 1):
         target.unlink(missing_ok=True)
-        cut(part, target, count, encoding.muxer_args)
+        cut(part, target, count, encoding)
         if not count or not target.exists():
             continue
         found = contents(target, decode=True)
