@@ -36,7 +36,7 @@ def test_parts_that_cannot_be_joined_are_an_error_and_stay(start, tmp_path, lost
     fill(encoder, range(2))
     encoder.finish()
     parts = [encoder.path, tmp_path / "gone.mp4"]
-    with pytest.raises(EncoderError, match=r"(?s)could not join .*\.mp4, .*\.mp4: .*Impossible to open"):
+    with pytest.raises(EncoderError, match=r"(could not join .*a\.mp4, .*|reads nothing of .*)gone\.mp4: "):
         join(parts[:: -1 if lost == "first" else 1], tmp_path / "whole.mp4", Encoding())
     assert numbers_in(encoder.path) == [0, 1]
 

@@ -23,7 +23,7 @@ from test_clip import boxes
 from test_faults import FOREVER, VICTIM, dots
 
 from vidrec import CSVLogger, TeeLogger, VideoRecorder
-from vidrec.clips import open_clip
+from vidrec.clips import EncodedClip, open_clip
 from vidrec.ffmpeg import files as ffmpeg_files
 from vidrec.ffmpeg import program
 from vidrec.ffmpeg.encoding import Encoding
@@ -61,9 +61,18 @@ def leave(video_format="mp4", tag="game", numbers=range(20), size=SIZE, **where)
     """Leave a clip as a training does that is killed, once its FFmpeg has finished the file; return that."""
     clip = opened(video_format, tag, **where)
     write(clip, numbers, size)
-    video = clip.finish()
+    return end(clip)
+
+
+def end(clip):
+    """End FFmpeg as it ends when its training is killed, which makes nothing else of the file; return that."""
+    if isinstance(clip, EncodedClip):
+        clip._finish_part()
+        [path] = clip._parts
+    else:
+        path = clip.finish().path
     clip.detach()
-    return video.path
+    return path
 
 
 def rows(run=RUN):
@@ -254,8 +263,7 @@ def half_written(video_format, folder):
         if path.stat().st_size != size:
             size, since = path.stat().st_size, time.monotonic()
     data, about = path.read_bytes(), path.with_suffix(".log").read_bytes()
-    clip.finish()
-    clip.detach()
+    end(clip)
     return path, data, about, path.read_bytes()
 
 
@@ -435,9 +443,9 @@ def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_frame(video_
     clip.detach()
     assert len(moments) >= 8
     # a frame that was not yet recorded cannot be there
-    early = [copy for copy in moments if "before-_run" in copy.parent.name][:1]
+    early = [copy for copy in moments if "before-run_ffmpeg" in copy.parent.name][:1]
     later = moments[moments.index(early[0]) :]
-    second = next(i for i, copy in enumerate(later) if i and "before-_run" in copy.parent.name)
+    second = next(i for i, copy in enumerate(later) if i and "before-run_ffmpeg" in copy.parent.name)
     assert failures(later[:second], range(20)) == {}
     assert failures(later[second:], range(30)) == {}
 

@@ -85,12 +85,14 @@ MAX_SCALE_GIVEN = 16
 MAX_THREADS = 4
 MAX_FPS = 1000
 GIF_MAX_FPS = 100
-GIF_PALETTE = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1:dither=none"
+GIF_PALETTE = "split[a][b];[a]palettegen=stats_mode=single:reserve_transparent=0[p];[b][p]paletteuse=new=1:dither=none"
 """A palette for each frame, so that nothing of the clip is held back: up to 255 colours are exact, but for rounding."""
 
 # pixels that were enlarged are averaged over themselves: area is exact for them and fair to the others
 TO_BT709 = "scale=flags=area:out_color_matrix=bt709:out_range=tv"
 BT709_TAGS = "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+BT709_ARGS = ("-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+"""The same for the encoder: FFmpeg before 5 does not tell it the tags of the frames."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,8 @@ class Encoding:
         So many encoders run at the same time, and have one thread each if they are more than one.
         """
         encoder = self.encoder_args(1 if beside > 1 else MAX_THREADS)
-        return ["-vf", self._filters(size), *encoder, *self.growing_args]
+        tags = BT709_ARGS if self._yuv else ()
+        return ["-vf", self._filters(size), *encoder, *tags, *self.growing_args]
 
     @property
     def again(self) -> str:
@@ -254,6 +257,10 @@ class Encoding:
         """Whether the pixel format stores colours at half the resolution."""
         return any(mark in self._pixel_format for mark in ("420", "422", "411", "410", "nv12", "nv21", "p010"))
 
+    @property
+    def _yuv(self) -> bool:
+        return self.codec != "gif" and ("yuv" in self._pixel_format or self._subsampled)
+
     def factor(self, size: tuple[int, int]) -> int:
         """Return by how much frames of this (height, width) are enlarged."""
         if self.scale is not None:
@@ -276,7 +283,7 @@ class Encoding:
             filters.append(f"format=gbrp,pad=w={width}:h={height},fillborders=right={right}:bottom={bottom}:mode=smear")
         if self.codec == "gif":
             filters.append(GIF_PALETTE)
-        elif "yuv" in self._pixel_format or self._subsampled:
+        elif self._yuv:
             filters += [TO_BT709, f"format={self._pixel_format}", BT709_TAGS]
         else:
             filters.append(f"format={self._pixel_format}")
@@ -291,7 +298,9 @@ def _enlarge_planes(size: tuple[int, int], factor: int) -> str:
     """
 
     def enlarged(by: int) -> str:
-        return f"scale=w={size[1] * by}:h={size[0] * by}:flags=neighbor" if by > 1 else "null"
+        # a plane is a grey frame: without the ranges, FFmpeg before 7 makes it one of full range
+        ranges = "in_range=tv:out_range=tv"
+        return f"scale=w={size[1] * by}:h={size[0] * by}:flags=neighbor:{ranges}" if by > 1 else "null"
 
     half = enlarged(factor // 2)
     planes = f"[y]{enlarged(factor)}[luma];[u]{half}[blue];[v]{half}[red];[luma][blue][red]"

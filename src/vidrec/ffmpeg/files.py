@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -67,7 +68,7 @@ def join(parts: Sequence[Path], target: Path, encoding: Encoding) -> int:
     two GIFs in one file other programs show the first, and an APNG of one frame is a PNG, another format to FFmpeg.
 
     Returns:
-        How many frames are in it, as FFmpeg counts them.
+        How many frames are in it.
 
     Raises:
         EncoderError: FFmpeg failed; the parts are as they were.
@@ -76,21 +77,35 @@ def join(parts: Sequence[Path], target: Path, encoding: Encoding) -> int:
         sources = [word for part in parts for word in ("-r", str(encoding.fps), "-i", f"file:{part}")]
         concat = ["-filter_complex", f"concat=n={len(parts)}:v=1:a=0,{encoding.again}"]
         return _join(parts, target, [*sources, *concat, *encoding.encoder_args(), *encoding.muxer_args])
-    # a list cannot hold every name that a file may have, but links to them can be named anyhow
-    with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
-        listing = Path(folder, "list.txt")
-        for number, part in enumerate(parts):
-            Path(folder, str(number)).symlink_to(part.absolute())
-        listing.write_text("".join(f"file {number}\n" for number in range(len(parts))))
-        source = ["-f", "concat", "-i", str(listing), "-c", "copy"]
-        return _join(parts, target, [*source, *encoding.muxer_args])
+    with _listed(parts, encoding) as listing:
+        return _join(parts, target, [*listing, "-c", "copy", *encoding.muxer_args])
 
 
 def _join(parts: Sequence[Path], target: Path, args: Sequence[str]) -> int:
-    done = run_ffmpeg(["-nostdin", "-loglevel", "error", "-progress", "pipe:1", *args, f"file:{target}"])
-    if done.returncode or done.stderr:  # FFmpeg goes on without a part that it cannot read
-        raise EncoderError(f"FFmpeg could not join {', '.join(map(str, parts))}: {done.stderr.strip()}")
-    return count_frames(done.stdout) or 0
+    code, stderr = run([*args, f"file:{target}"])
+    if code or stderr:  # FFmpeg goes on without a part that it cannot read
+        raise EncoderError(f"FFmpeg could not join {', '.join(map(str, parts))}: {stderr}")
+    return contents(target, decode=False).frames
+
+
+@contextmanager
+def _listed(parts: Sequence[Path], encoding: Encoding) -> Iterator[list[str]]:
+    """Give FFmpeg's arguments to read videos one after the other, the last frame of each as long as the others.
+
+    FFmpeg before 5 takes that of an mp4 in fragments for shorter, unless it reads it from a list.
+    """
+    # a list cannot hold every name that a file may have, but links to them can be named anyhow
+    with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
+        listing = Path(folder, "list.txt")
+        lines = []
+        for number, part in enumerate(parts):
+            Path(folder, str(number)).symlink_to(part.absolute())
+            lines.append(f"file {number}\n")
+            if part != parts[-1]:
+                seconds = contents(part, decode=False).frames / encoding.fps
+                lines.append(f"duration {float(seconds):.6f}\n")
+        listing.write_text("".join(lines))
+        yield ["-f", "concat", "-i", str(listing)]
 
 
 def count_frames(progress: str) -> int | None:
@@ -153,4 +168,5 @@ def cut(source: Path, target: Path, frames: int, encoding: Encoding) -> None:
     """Write the first frames of a video into `target`, an ordinary file, without encoding them again; an attempt only.
     """
     copy = ["-map", "0:v:0", "-c", "copy", "-frames:v", str(frames)]
-    run(["-n", "-i", f"file:{source}", *copy, *encoding.muxer_args, f"file:{target}"])
+    with _listed([source], encoding) as listing:
+        run(["-n", *listing, *copy, *encoding.muxer_args, f"file:{target}"])

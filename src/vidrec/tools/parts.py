@@ -62,7 +62,8 @@ class Parts:
         if not FORMATS[suffix[1:]].encoded:
             self._complete(first, frames)
             return first, frames
-        encoding = Encoding.of(suffix[1:], fps=self.about.get("fps", 30))
+        fps = self.about.get("fps") or contents(first, decode=False).fps or 30
+        encoding = Encoding.of(suffix[1:], fps=fps)
         before = len(self.clip.parts)
         try:
             made = [self._new(suffix) for _ in parts]
