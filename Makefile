@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all check cover soak fuzz build docs bench bench-step panel clean
+.PHONY: install demo test test-all test-ffmpegs check cover soak fuzz build docs bench bench-step panel clean
 
 FUZZ_SECONDS ?= 600
 
@@ -23,6 +23,14 @@ PARALLEL := -n 3 --dist worksteal
 .venv/.dev: .venv/.torch pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[dev]"
 	@touch $@ .venv/.examples
+
+# FFmpeg 4.2 and 7.0
+.venv/.ffmpegs: .venv/.dev
+	for wheel in 0.4.9 0.6.0; do \
+		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/ffmpegs/$$wheel \
+			imageio-ffmpeg==$$wheel || exit 1; \
+	done
+	@touch $@
 
 .venv/.bench: .venv/.torch pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[bench]"
@@ -56,6 +64,14 @@ check: .venv/.dev  ## lint, format, types, and the contract between the folders
 
 cover: .venv/.dev  ## which lines and branches the tests run; fails below 95 %
 	$(PYTEST) $(PARALLEL) -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+FFMPEG_TESTS := tests/test_encoder.py tests/test_ffmpeg.py tests/test_clip.py tests/test_repair.py
+
+test-ffmpegs: .venv/.ffmpegs  ## the tests of what FFmpeg does, with the oldest FFmpeg and one in between
+	$(PYTEST) $(PARALLEL) -q tests/test_ffmpeg_versions.py
+	for ffmpeg in $(CURDIR)/.venv/ffmpegs/*/imageio_ffmpeg/binaries/ffmpeg-*; do \
+		FFMPEG_BINARY=$$ffmpeg $(PYTEST) $(PARALLEL) -q -m "not long" $(FFMPEG_TESTS) || exit 1; \
+	done
 
 soak: .venv/.dev  ## the tests of what may go wrong, with 100 kills and 10,000 clips
 	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL) tests/test_faults.py

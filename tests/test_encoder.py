@@ -1,5 +1,6 @@
 """The FFmpeg process behind a clip, and all that can become of it."""
 
+import math
 import os
 import signal
 import subprocess
@@ -12,9 +13,10 @@ import numpy as np
 import pytest
 from conftest import ENCODED, fill, missing, product
 from numbered_frames import decode, numbered, numbers_in
-from processes import within
+from processes import run_python, within
 
-from vidrec.errors import EncoderError
+import vidrec
+from vidrec.errors import EncoderError, SettingError
 from vidrec.ffmpeg.encoder import Encoder
 
 forks = pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -98,6 +100,36 @@ def test_a_stopped_ffmpeg_is_ended_after_the_timeout(start, tmp_path, then):
     with within(60), pytest.raises(EncoderError, match=f"did nothing for 0.2 s and was ended.*{encoder.path}"):
         then(encoder)
     assert gone(encoder)
+
+
+@pytest.mark.parametrize("then", [overfill, Encoder.finish], ids=["write", "finish"])
+def test_the_timeout_is_a_setting(start, tmp_path, then, monkeypatch):
+    monkeypatch.setattr("vidrec.ffmpeg.encoder.TIMEOUT_S", 30)
+    before = start(tmp_path / "before.mp4")
+    vidrec.set_ffmpeg_timeout(0.2)
+    encoder = start(tmp_path / "a.mp4")
+    assert (before.timeout_s, encoder.timeout_s) == (30, 0.2)
+    fill(encoder, range(3))
+    os.kill(encoder._process.pid, signal.SIGSTOP)
+    with within(60), pytest.raises(EncoderError, match=r"did nothing for 0\.2 s and was ended"):
+        then(encoder)
+    vidrec.set_ffmpeg_timeout(None)
+    assert start(tmp_path / "b.mp4").timeout_s == math.inf
+    vidrec.set_ffmpeg_timeout()
+    assert start(tmp_path / "c.mp4").timeout_s == 30
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, math.nan, "soon", [30]])
+def test_a_timeout_that_cannot_be_is_refused(timeout_s):
+    with pytest.raises(SettingError, match=r"timeout_s=.* must be a number of seconds, above 0"):
+        vidrec.set_ffmpeg_timeout(timeout_s)
+
+
+@pytest.mark.parametrize(("value", "out"), [("12.5", "12.5"), ("inf", "inf"), ("0", "FFMPEG_TIMEOUT_S='0' must be")])
+def test_the_timeout_may_stand_in_the_environment(value, out, monkeypatch):
+    monkeypatch.setenv("VIDREC_FFMPEG_TIMEOUT_S", value)
+    done = run_python("from vidrec.ffmpeg import encoder; print(encoder.TIMEOUT_S)", check=False)
+    assert out in (done.stderr if done.returncode else done.stdout)
 
 
 def test_an_ffmpeg_that_computes_without_writing_is_not_stuck(start, tmp_path):

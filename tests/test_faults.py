@@ -19,7 +19,6 @@ from processes import children, encoders, run_python, started, the_encoder, wait
 from worlds import random_frames
 
 from vidrec import CSVLogger, EncoderError, TeeLogger, VideoRecorder, VidrecError
-from vidrec.ffmpeg.encoder import Encoder
 
 KILLS = int(os.environ.get("VIDREC_KILLS", 20))
 CLIPS = int(os.environ.get("VIDREC_CLIPS", 2000))
@@ -264,7 +263,7 @@ def named(error):
 
 @product(video_format=["mp4", "apng"], harm=[signal.SIGKILL, signal.SIGSTOP], at=["a frame", "dump"])
 def test_an_encoder_that_dies_or_stops_is_an_error_with_its_file(video_format, harm, at, monkeypatch):
-    monkeypatch.setitem(Encoder.__init__.__kwdefaults__, "timeout_s", 0.3)
+    monkeypatch.setattr("vidrec.ffmpeg.encoder.TIMEOUT_S", 0.3)
     recorder = recorder_of(video_format)
     record(recorder, range(100))
     ffmpeg = the_encoder(Path.cwd())
@@ -594,7 +593,7 @@ def test_a_clock_that_jumps_changes_nothing(video_format, monkeypatch):
         monkeypatch.setattr("time.time", lambda: now() + seconds)
         monkeypatch.setattr("time.time_ns", lambda: now_ns() + seconds * 10**9)
 
-    monkeypatch.setitem(Encoder.__init__.__kwdefaults__, "timeout_s", 5)
+    monkeypatch.setattr("vidrec.ffmpeg.encoder.TIMEOUT_S", 5)
     assert recorded("two", jump, video_format) == as_ever
 
 

@@ -440,7 +440,7 @@ def test_a_child_that_is_forked_while_another_thread_opens_or_closes_a_file_does
     from vidrec.ffmpeg.encoder import Encoder
     from vidrec.files import index, manifest
 
-    Encoder.__init__.__kwdefaults__["timeout_s"] = 3
+    vidrec.set_ffmpeg_timeout(3)
     inside, forked = threading.Event(), threading.Event()
     where, _, name = sys.argv[1].rpartition(".")
     owner = eval(where)
@@ -525,7 +525,7 @@ def test_children_that_are_forked_while_threads_record_keep_nobody_waiting(video
     script = """
     from vidrec.ffmpeg.encoder import Encoder
 
-    Encoder.__init__.__kwdefaults__["timeout_s"] = 3
+    vidrec.set_ffmpeg_timeout(3)
     logger = CSVLogger("run", video_format=sys.argv[1])
     counts, enough = [], threading.Event()
 

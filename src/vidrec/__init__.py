@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vidrec.errors import TagError as TagError
     from vidrec.errors import VidrecError as VidrecError
     from vidrec.errors import VidrecWarning as VidrecWarning
+    from vidrec.ffmpeg.encoder import set_ffmpeg_timeout as set_ffmpeg_timeout
     from vidrec.ffmpeg.encoding import Encoding as Encoding
     from vidrec.loggers.base import VideoLogger as VideoLogger
     from vidrec.loggers.csv import CSVLogger as CSVLogger
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "ffmpeg.encoder": ("set_ffmpeg_timeout",),
     "ffmpeg.encoding": ("Encoding",),
     "episode": ("Episode",),
     "recording.retention": ("keep_best", "keep_last"),

@@ -5,6 +5,7 @@ the file when its input ends, for whatever reason it ends: also when this proces
 """
 
 import contextlib
+import math
 import os
 import select
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vidrec.errors import EncoderError
+from vidrec.errors import EncoderError, SettingError, shown
 from vidrec.ffmpeg.files import count_frames
 from vidrec.ffmpeg.program import find_ffmpeg, has_option
 from vidrec.files import forks
@@ -29,9 +30,6 @@ READ_AHEAD_BYTES = 64 * 2**20
 READ_AHEAD_FRAMES = 32
 """And how many frames, so that small frames do not pile up either: `finish` waits for these at the most."""
 
-TIMEOUT_S = 30.0
-"""How long FFmpeg may do nothing, neither compute nor write, before it counts as stuck."""
-
 MAX_STDERR_BYTES = 10_000
 """How much of FFmpeg's stderr an error shows."""
 
@@ -39,6 +37,36 @@ PIPE_BYTES = 2**20
 """The size asked for the pipe: a whole frame fits, so that a write returns at once. Linux allows this much."""
 
 Array = np.ndarray[Any, Any]
+
+
+def set_ffmpeg_timeout(timeout_s: float | None = 30.0) -> None:
+    """Say how long an FFmpeg that encodes may do nothing, neither compute nor write, before it is ended as stuck.
+
+    This is for encoders that start from now on, in this process and those that it forks. The environment variable
+    VIDREC_FFMPEG_TIMEOUT_S says the same for processes that start later.
+
+    Args:
+        timeout_s: in seconds, above 0; None lets it stand still as long as it likes, as on a disk that sleeps.
+
+    Raises:
+        SettingError: another value.
+    """
+    global TIMEOUT_S
+    TIMEOUT_S = _seconds("timeout_s", math.inf if timeout_s is None else timeout_s)
+
+
+def _seconds(name: str, value: Any) -> float:
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not seconds > 0:
+        raise SettingError(f"{name}={shown(value)} must be a number of seconds, above 0; inf is no limit")
+    return seconds
+
+
+TIMEOUT_S = _seconds("VIDREC_FFMPEG_TIMEOUT_S", os.environ.get("VIDREC_FFMPEG_TIMEOUT_S", 30.0))
+"""How long FFmpeg may do nothing, see `set_ffmpeg_timeout`."""
 
 
 def is_planar(frame: Array) -> bool:
@@ -63,7 +91,8 @@ class Encoder:
         output_args: FFmpeg's arguments between its input and the name of the file.
         stderr: the descriptor of a file, opened to append, for FFmpeg's messages.
         planar: the layout in which FFmpeg takes frames: channel by channel (gbrp), or pixel by pixel (rgb24).
-        timeout_s: how long FFmpeg may do nothing, neither compute nor write, before it counts as stuck.
+        timeout_s: how long FFmpeg may do nothing, neither compute nor write, before it counts as stuck; None takes
+            what `set_ffmpeg_timeout` says.
 
     Raises:
         EncoderError: FFmpeg cannot be started.
@@ -78,9 +107,9 @@ class Encoder:
         stderr: int,
         planar: bool = False,
         *,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float | None = None,
     ) -> None:
-        self.path, self.timeout_s = path, timeout_s
+        self.path, self.timeout_s = path, TIMEOUT_S if timeout_s is None else timeout_s
         self._failure: EncoderError | None = None
         self._stderr, self._stderr_begin = stderr, os.fstat(stderr).st_size
         self._planar = planar
@@ -214,7 +243,7 @@ class Encoder:
             elif time.monotonic() - since > self.timeout_s:
                 self._process.kill()
                 self._process.wait()
-                raise self._failed(f"did nothing for {self.timeout_s:g} s and was ended")
+                raise self._failed(f"did nothing for {self.timeout_s:g} s and was ended (vidrec.set_ffmpeg_timeout)")
 
     def _signs_of_life(self) -> tuple[int, list[str]]:
         """What changes while FFmpeg works: the size of its file, and the processor time that it took (on Linux)."""

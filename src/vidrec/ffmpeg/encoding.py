@@ -59,7 +59,7 @@ ENCODER_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "libx264": {"bf": "0"},
     "libx264rgb": {"bf": "0"},
     # Each frame with a palette of its own. Without transdiff, which compares pixels by their place in the palette, and
-    # so takes some that changed with it for unchanged ones. FFmpeg 4.2 has but palettes of frames, and no option for it.
+    # so takes some that changed with it for unchanged ones. FFmpeg 4.2 knows no other palettes.
     "gif": {"global_palette": "0", "gifflags": "+offsetting-transdiff"},
     # the smallest and nearly the fastest of its predictions and levels, on drawn and on rendered frames
     "apng": {"pred": "none", "compression_level": "6"},
@@ -331,7 +331,7 @@ def try_out(encoding: Encoding) -> None:
         target = f"file:{folder}/probe.{encoding.format.extension}"
         code, stderr = run([*source, "-frames:v", "3", *encoding.ffmpeg_args((64, 64)), target])
     if code:
-        raise SettingError(f"{ffmpeg} refuses {encoding}: {stderr}")
+        raise SettingError(f"{ffmpeg} refuses {encoding}; name another encoding or another FFmpeg: {stderr}")
 
 
 def _check_option(name: str, value: str) -> None:

@@ -16,6 +16,7 @@ from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.program import passthrough, run, run_ffmpeg
 from vidrec.files import forks
 
+
 def read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
     """Yield the first `frames` frames of a video, uint8 ``[H, W, 3]`` each, read-only, by moviepy's reader.
 
@@ -151,7 +152,9 @@ def contents(path: Path, *, decode: bool) -> Contents:
         EncoderError: FFmpeg cannot be started, or cannot read it.
     """
     how = passthrough() if decode else ["-c", "copy"]
-    done = run_ffmpeg(["-nostdin", "-loglevel", "error", "-i", f"file:{path}", "-map", "0:v:0", *how, "-f", "framecrc", "-"])
+    done = run_ffmpeg(
+        ["-nostdin", "-loglevel", "error", "-i", f"file:{path}", "-map", "0:v:0", *how, "-f", "framecrc", "-"]
+    )
     head = dict(re.findall(r"^#(\w+) 0: (.*)$", done.stdout, flags=re.MULTILINE))
     unit, (width, height) = Fraction(head.get("tb", "1")), head.get("dimensions", "0x0").split("x")
     # stream, dts, pts, duration, size, checksum
@@ -165,8 +168,7 @@ def contents(path: Path, *, decode: bool) -> Contents:
 
 
 def cut(source: Path, target: Path, frames: int, encoding: Encoding) -> None:
-    """Write the first frames of a video into `target`, an ordinary file, without encoding them again; an attempt only.
-    """
+    """Write the first frames of a video into `target`, an ordinary file, encoding nothing again; an attempt only."""
     copy = ["-map", "0:v:0", "-c", "copy", "-frames:v", str(frames)]
     with _listed([source], encoding) as listing:
         run(["-n", *listing, *copy, *encoding.muxer_args, f"file:{target}"])
