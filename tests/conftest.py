@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from numbered_frames import numbered
 
+from vidrec.errors import SettingError
 from vidrec.ffmpeg.encoder import Encoder
-from vidrec.ffmpeg.encoding import Encoding
+from vidrec.ffmpeg.encoding import Encoding, try_out
 from vidrec.recording import lifetime
 
 # at home a test that lacks something skips and says what; with VIDREC_REQUIRE_ALL=1, as in CI, it fails
@@ -21,7 +22,19 @@ REQUIRE_ALL = bool(os.environ.get("VIDREC_REQUIRE_ALL"))
 # the sockets of multiprocessing need a short name: their folder is made here, not in the folder of a test
 multiprocessing.util.get_temp_dir()
 
-ENCODED = ["mp4", "webm", "mkv", "gif", "apng"]
+OLD_ENCODED = ["mp4", "webm", "mkv", "gif", "apng"]
+"""What every FFmpeg encodes."""
+
+
+def is_encoded(video_format):
+    try:
+        try_out(Encoding.of(video_format))
+    except SettingError:
+        return False
+    return True
+
+
+ENCODED = [*OLD_ENCODED, *filter(is_encoded, ["webp"])]
 
 
 def product(**values):

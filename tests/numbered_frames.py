@@ -40,7 +40,7 @@ def decode(path: Path) -> np.ndarray:
         return torch.load(path)[0].permute(0, 2, 3, 1).numpy()
     width, height = map(int, re.search(r", (\d+)x(\d+)[, ]", probe(path)).groups())
     output = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "pipe:1"]
-    done = _ffmpeg("-loglevel", "error", "-i", f"file:{path}", *output)
+    done = _ffmpeg("-loglevel", "error", *_input(path), *output)
     assert done.returncode == 0, done.stderr.decode()
     return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
 
@@ -71,10 +71,17 @@ def rows(folder: str | Path = "csv_logs/run") -> list[dict[str, str]]:
 
 def probe(path: Path) -> str:
     """Return what FFmpeg reports of the video stream: codec, pixel format and colours, size, rate."""
-    report = _ffmpeg("-i", f"file:{path}").stderr.decode()
+    report = _ffmpeg(*_input(path)).stderr.decode()
     lines = [line.strip() for line in report.splitlines() if "Video: " in line]
     assert len(lines) == 1, report
     return lines[0]
+
+
+def _input(path: Path) -> list[str]:
+    if path.suffix != ".webp" or not path.exists():
+        return ["-i", f"file:{path}"]
+    kind = "webp_anim" if b"ANIM" in path.read_bytes()[:64] else "webp_pipe"  # of one frame
+    return ["-f", kind, "-i", f"file:{path}"]
 
 
 def _ffmpeg(*args: str) -> subprocess.CompletedProcess[bytes]:

@@ -186,11 +186,11 @@ def play_mspacman(video_format, seed):
 
 def test_a_game_of_mspacman_moves_in_tensorboard(browser, serve):
     require("ale_py")
-    for video_format, seed in {"apng": 0, "gif": 6}.items():
+    for video_format, seed in {"apng": 0, "gif": 6, "webp": 0}.items():
         play_mspacman(video_format, seed)
     address = serve("logs")
     for page in PAGES:
-        for video_format in ("apng", "gif"):
+        for video_format in ("apng", "gif", "webp"):
             frame = open_panel(browser, address, page, "mspacman", video_format, "2,000").frame
             assert look(frame).std() > 30  # not one colour
             assert moves(frame)
@@ -218,7 +218,7 @@ def assert_plays(frame, numbers, fps):
         assert (number - first - least) % len(numbers) <= most - least, shown
 
 
-@pytest.mark.parametrize("video_format", ["apng", "gif"])
+@pytest.mark.parametrize("video_format", ["apng", "gif", "webp"])
 def test_tensorboard_plays_the_numbers_of_each_step_as_fast_as_asked(browser, serve, video_format):
     logger = TensorboardLogger("run", "logs", video_format=video_format)
     world = PixelsEnv(frame=lambda number, env_id: numbered(500 + number, (96, 128)))

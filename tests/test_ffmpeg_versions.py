@@ -14,7 +14,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 import pytest
-from conftest import ENCODED, missing
+from conftest import OLD_ENCODED, missing
 from numbered_frames import numbers_in, rows
 from processes import children, started, wait_for_encoders
 from test_faults import FOREVER, VICTIM, dots
@@ -74,10 +74,10 @@ RECORD = """
 
 @pytest.mark.parametrize("fps", ["30000/1001", pytest.param("30", marks=pytest.mark.long)])
 def test_each_format_at_its_defaults_holds_every_frame_at_its_time(ffmpeg, fps, tmp_path):
-    run(RECORD, fps, *ENCODED)
+    run(RECORD, fps, *OLD_ENCODED)
     used, done, problems, seconds = json.loads(run(REPAIR))
     assert (used, done, problems) == (ffmpeg, [], [])
-    assert sorted(seconds) == sorted(f"{name}_0.{name}" for name in ENCODED)
+    assert sorted(seconds) == sorted(f"{name}_0.{name}" for name in OLD_ENCODED)
     assert {row["frames"] for row in rows()} == {"75"}
     for name, length in seconds.items():
         path = tmp_path / "csv_logs/run/videos" / name
@@ -88,7 +88,7 @@ def test_each_format_at_its_defaults_holds_every_frame_at_its_time(ffmpeg, fps, 
 
 @pytest.mark.parametrize("who", ["the training", "the training and its encoders"])
 def test_a_kill_costs_what_the_promises_say_and_repair_makes_ordinary_videos(ffmpeg, who, tmp_path):
-    with started(VICTIM + FOREVER, 1 / 60, 60, "numbers", *ENCODED) as victim:
+    with started(VICTIM + FOREVER, 1 / 60, 60, "numbers", *OLD_ENCODED) as victim:
         returned = dots(victim, 200)
         os.kill(victim.pid, signal.SIGSTOP)
         for pid in (*(children(victim.pid) if who != "the training" else ()), victim.pid):
@@ -97,7 +97,7 @@ def test_a_kill_costs_what_the_promises_say_and_repair_makes_ordinary_videos(ffm
     wait_for_encoders(tmp_path)
     assert all(".part-" in path.name for path in Path("csv_logs/run/videos").iterdir())
     used, done, problems, seconds = json.loads(run(REPAIR))
-    assert (used, done, problems) == (ffmpeg, ["repaired"] * len(ENCODED), [])
+    assert (used, done, problems) == (ffmpeg, ["repaired"] * len(OLD_ENCODED), [])
     lost = 0 if who == "the training" else 120
     for name in seconds:
         path = tmp_path / "csv_logs/run/videos" / name

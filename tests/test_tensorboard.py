@@ -60,7 +60,8 @@ def images(folder=RUN):
 
 def saved(data, name="read_back"):
     """Write the bytes of a frame to a file of their kind."""
-    path = Path(f"{name}.gif" if data[:4] == b"GIF8" else f"{name}.apng")
+    kind = {b"GIF8": "gif", b"RIFF": "webp", b"\x89PNG": "apng"}[data[:4]]
+    path = Path(f"{name}.{kind}")
     path.write_bytes(data)
     return path
 
@@ -95,9 +96,9 @@ def left():
     return sorted(path.name for path in (RUN / "videos").rglob("*") if path.is_file())
 
 
-@product(video_format=["apng", "gif"], fps=[30, 50, 60])
+@product(video_format=["apng", "gif", "webp"], fps=[30, 50, 60])
 def test_every_frame_is_in_the_event_file_once_and_in_order(video_format, fps):
-    frames = {"apng": 500, "gif": 120}[video_format]
+    frames = {"apng": 500, "gif": 120, "webp": 120}[video_format]
     recorder = VideoRecorder(TensorboardLogger("run", video_format=video_format), "video", skip=1, fps=fps)
     record(recorder, range(frames))
     assert recorder.dump() is None
@@ -120,23 +121,25 @@ def test_a_frame_of_an_apng_lasts_exactly_as_long_as_asked(fps):
     assert ("acTL", struct.pack(">II", 20, 0)) in chunks(data)  # 20 frames, for ever
 
 
-@pytest.mark.parametrize("fps", [30, 24, 12])
-def test_a_gif_keeps_the_time_to_half_a_hundredth_of_a_second(fps):
-    recorder = VideoRecorder(TensorboardLogger("run", video_format="gif"), "video", skip=1, fps=fps)
+@pytest.mark.parametrize(
+    ("video_format", "ticks", "fps"), [("gif", 100, 30), ("gif", 100, 24), ("gif", 100, 12), ("webp", 1000, 30)]
+)
+def test_a_gif_and_a_webp_keep_the_time_to_half_a_tick_of_theirs(video_format, ticks, fps):
+    recorder = VideoRecorder(TensorboardLogger("run", video_format=video_format), "video", skip=1, fps=fps)
     record(recorder, range(1, 301))
     recorder.dump()
-    durations = [round(duration / 10) for _, duration in strictly(only_image())]
+    durations = [round(duration * ticks / 1000) for _, duration in strictly(only_image())]
     assert len(durations) == 300
-    begins = np.cumsum([0, *durations[:-1]]) / 100
-    assert np.abs(begins - np.arange(300) / fps).max() <= 0.005 + 1e-9
-    assert set(durations) <= {100 // fps, 100 // fps + 1}
+    begins = np.cumsum([0, *durations[:-1]]) / ticks
+    assert np.abs(begins - np.arange(300) / fps).max() <= 0.5 / ticks + 1e-9
+    assert set(durations) <= {ticks // fps, ticks // fps + 1}
 
 
 def test_mspacman_is_seen_in_its_colours():
     require("ale_py")
     recorders = [
         VideoRecorder(TensorboardLogger("run", video_format=video_format), video_format, skip=1)
-        for video_format in ("apng", "gif")
+        for video_format in ("apng", "gif", "webp")
     ]
     env = TransformedEnv(GymEnv("ALE/MsPacman-v5", from_pixels=True), Compose(*recorders))
     env.set_seed(0)
@@ -146,6 +149,7 @@ def test_mspacman_is_seen_in_its_colours():
     observed = torch.cat([rollout["pixels"][:1], rollout["next", "pixels"]]).numpy()
     videos = {tag: saved(data) for tag, [(_, data)] in images().items()}
     assert (decode(videos["apng"]) == observed).all()
+    assert (decode(videos["webp"]) == observed).all()
     assert all((frame == frame).all() for (frame, _), frame in zip(strictly(videos["apng"]), observed, strict=True))
     decoded = decode(videos["gif"])
     assert decoded.shape == observed.shape
@@ -187,7 +191,7 @@ def test_steps_count_up_for_each_name_when_none_is_given_and_are_restored():
     assert {tag: [step for step, _ in found] for tag, found in images().items()} == {"a": [0, 1, 2], "b": [0]}
 
 
-@pytest.mark.parametrize("video_format", ["apng", "gif"])
+@pytest.mark.parametrize("video_format", ["apng", "gif", "webp"])
 def test_the_summary_is_an_image_of_the_size_of_the_video(video_format):
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader, LegacyEventFileLoader
 
@@ -392,7 +396,7 @@ def test_what_nobody_dumps_is_in_the_event_file_at_the_end():
     assert left() == []
 
 
-@product(video_format=["apng", "gif"], parts=[(5, 1), (1, 1), (2, 3), (1, 4, 2)])
+@product(video_format=["apng", "gif", "webp"], parts=[(5, 1), (1, 1), (2, 3), (1, 4, 2)])
 def test_frames_that_come_after_the_clip_was_looked_at_are_in_the_same_video(parts, video_format):
     recorder = VideoRecorder(TensorboardLogger("run", video_format=video_format), "video", skip=1)
     numbers = iter(range(100))

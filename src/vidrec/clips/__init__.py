@@ -2,7 +2,7 @@
 
 A clip is one of
 
-    EncodedClip   in a file, by FFmpeg            mp4, webm, mkv, gif, apng
+    EncodedClip   in a file, by FFmpeg            mp4, webm, mkv, gif, apng, webp
     MemmapClip    in a file of raw frames         memmap
     PtClip        in a file for ``torch.load``    pt
     TensorClip    in memory, as tensors           loggers that know only tensors

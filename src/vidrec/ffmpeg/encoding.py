@@ -12,7 +12,7 @@ from numbers import Integral
 from typing import Any
 
 from vidrec.errors import SettingError, shown
-from vidrec.ffmpeg.program import check_ffmpeg, check_options, has_option, passthrough, run
+from vidrec.ffmpeg.program import check_ffmpeg, check_options, has_option, passthrough, run, run_ffmpeg
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Format:
     crf: float | None = None
     growing: tuple[str, ...] = ()  # so that a file of a machine that is killed can be read
     joinable: bool = True  # whether FFmpeg can join files without encoding them again
+    copies: bool = True  # and whether it can copy the frames of one
 
     @property
     def encoded(self) -> bool:
@@ -49,6 +50,7 @@ FORMATS: Mapping[str, Format] = {
     "mkv": Format("mkv", ("-f", "matroska"), "libx264rgb", "rgb24", 0, CLUSTERS),
     "gif": Format("gif", ("-f", "gif"), "gif", "bgr8", joinable=False),
     "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24", joinable=False),
+    "webp": Format("webp", ("-loop", "0", "-f", "webp"), "libwebp", "bgra", joinable=False, copies=False),
     "pt": Format("pt"),
     "memmap": Format("memmap"),
 }
@@ -63,6 +65,8 @@ ENCODER_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "gif": {"global_palette": "0", "gifflags": "+offsetting-transdiff"},
     # the smallest and nearly the fastest of its predictions and levels, on drawn and on rendered frames
     "apng": {"pred": "none", "compression_level": "6"},
+    # each frame by itself: libwebp_anim holds the whole clip, writes it at the end, and drops frames that do not differ
+    "libwebp": {"lossless": "1", "compression_level": "1", "quality": "10"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0", "b:v": "0"},
 }
 PRESETS: Mapping[str, str] = {"libx264": "veryfast", "libx264rgb": "veryfast"}
@@ -81,6 +85,7 @@ ENLARGE_TO = 256
 FACTORS = (1, 2, 4)
 """By which factors: 3 would put every other edge into the middle of two pixels that share a colour."""
 
+PROBE_FRAMES = 3
 MAX_SCALE_GIVEN = 16
 MAX_THREADS = 4
 MAX_FPS = 1000
@@ -103,8 +108,9 @@ class Encoding:
     Encoding(video_format='mp4', fps=Fraction(2997, 100), crf=18.0)
 
     Args:
-        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"mkv"``
-            (lossless RGB), ``"pt"`` or ``"memmap"`` (tensors on disk, as TorchRL writes them).
+        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"webp"``
+            (animated WebP, lossless; needs an FFmpeg that can read it, from 9 on), ``"mkv"`` (lossless RGB), ``"pt"``
+            or ``"memmap"`` (tensors on disk, as TorchRL writes them).
         fps: frames per second, above 0 and at most 1000; at most 100 for GIF.
         video_codec: the name of an FFmpeg encoder; None takes the format's own.
         crf: constant rate factor, lower is better. None chooses 20 (mp4), 30 (webm), 0 (mkv, lossless).
@@ -316,11 +322,11 @@ SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
 
 @cache
 def try_out(encoding: Encoding) -> None:
-    """Encode a few tiny frames, so that FFmpeg's own refusal comes before the rollout.
+    """Encode a few tiny frames and read them back, so that FFmpeg's own refusal comes before the rollout.
 
     Raises:
         EncoderError: FFmpeg is not there, does not work, or is too old.
-        SettingError: it cannot encode that.
+        SettingError: it cannot encode that, or not each frame, or cannot read it.
     """
     ffmpeg = check_ffmpeg()
     given = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
@@ -329,9 +335,17 @@ def try_out(encoding: Encoding) -> None:
     source = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", "64x64", "-i", "file:/dev/zero"]
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
         target = f"file:{folder}/probe.{encoding.format.extension}"
-        code, stderr = run([*source, "-frames:v", "3", *encoding.ffmpeg_args((64, 64)), target])
-    if code:
-        raise SettingError(f"{ffmpeg} refuses {encoding}; name another encoding or another FFmpeg: {stderr}")
+        frames = ["-frames:v", str(PROBE_FRAMES)]
+        code, stderr = run([*source, *frames, *encoding.ffmpeg_args((64, 64)), target])
+        if code:
+            raise SettingError(f"{ffmpeg} refuses {encoding}; name another encoding or another FFmpeg: {stderr}")
+        read = run_ffmpeg(["-nostdin", "-loglevel", "error", "-i", target, *passthrough(), "-f", "framecrc", "-"])
+    found = sum(not line.startswith("#") for line in read.stdout.splitlines())
+    if found != PROBE_FRAMES:
+        raise SettingError(
+            f"{ffmpeg} reads {found} of {PROBE_FRAMES} frames that it wrote as {encoding}; name another encoding or "
+            f"another FFmpeg: {read.stderr.strip()}"
+        )
 
 
 def _check_option(name: str, value: str) -> None:

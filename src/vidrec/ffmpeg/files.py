@@ -17,6 +17,18 @@ from vidrec.ffmpeg.program import passthrough, run, run_ffmpeg
 from vidrec.files import forks
 
 
+def _input(path: Path) -> list[str]:
+    """Return FFmpeg's arguments to read a file, whatever its name is: that of a WebP it may take for a pattern."""
+    if path.suffix != ".webp":
+        return ["-i", f"file:{path}"]
+    try:
+        with path.open("rb") as file:
+            moves = file.read(16).endswith(b"VP8X")  # one frame alone is an image without that
+    except OSError as error:
+        raise EncoderError(f"FFmpeg cannot read {path}: {error}") from error
+    return ["-f", "webp_anim" if moves else "webp_pipe", "-i", f"file:{path}"]
+
+
 def read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
     """Yield the first `frames` frames of a video, uint8 ``[H, W, 3]`` each, read-only, by moviepy's reader.
 
@@ -24,12 +36,12 @@ def read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
         EncoderError: FFmpeg cannot read the file, or it holds fewer.
     """
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
-        if path.suffix in (".gif", ".apng"):
-            # moviepy reads at a constant rate, and would double frames: a GIF counts in hundredths of a second, and of
-            # a short APNG FFmpeg does not find out the rate
+        if path.suffix in (".gif", ".apng", ".webp"):
+            # moviepy reads at a constant rate, and would double frames: a GIF counts in hundredths of a second, WebP
+            # in thousandths, and of a short APNG FFmpeg does not find out the rate
             copy = Path(folder) / "constant_rate.mkv"
             lossless = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
-            code, stderr = run(["-r", "30", "-i", f"file:{path}", *lossless, f"file:{copy}"])
+            code, stderr = run(["-r", "30", *_input(path), *lossless, f"file:{copy}"])
             if code:
                 raise EncoderError(f"FFmpeg cannot read {path}: {stderr}")
             path = copy
@@ -66,7 +78,8 @@ def join(parts: Sequence[Path], target: Path, encoding: Encoding) -> int:
     """Join videos of this encoding into `target`, an ordinary file, one after the other.
 
     Nothing is encoded again, but for formats that lose nothing by it, and whose files cannot be joined as they are: of
-    two GIFs in one file other programs show the first, and an APNG of one frame is a PNG, another format to FFmpeg.
+    two GIFs in one file other programs show the first, an APNG of one frame is a PNG, another format to FFmpeg, and
+    what it reads from an animated WebP it can copy into none.
 
     Returns:
         How many frames are in it.
@@ -75,7 +88,7 @@ def join(parts: Sequence[Path], target: Path, encoding: Encoding) -> int:
         EncoderError: FFmpeg failed; the parts are as they were.
     """
     if not encoding.format.joinable:
-        sources = [word for part in parts for word in ("-r", str(encoding.fps), "-i", f"file:{part}")]
+        sources = [word for part in parts for word in ("-r", str(encoding.fps), *_input(part))]
         concat = ["-filter_complex", f"concat=n={len(parts)}:v=1:a=0,{encoding.again}"]
         return _join(parts, target, [*sources, *concat, *encoding.encoder_args(), *encoding.muxer_args])
     with _listed(parts, encoding) as listing:
@@ -168,7 +181,11 @@ def contents(path: Path, *, decode: bool) -> Contents:
 
 
 def cut(source: Path, target: Path, frames: int, encoding: Encoding) -> None:
-    """Write the first frames of a video into `target`, an ordinary file, encoding nothing again; an attempt only."""
-    copy = ["-map", "0:v:0", "-c", "copy", "-frames:v", str(frames)]
+    """Write the first frames of a video into `target`, an ordinary file, and lose nothing; an attempt only."""
+    first = ["-map", "0:v:0", "-frames:v", str(frames)]
+    if not encoding.format.copies:
+        again = ["-vf", encoding.again, *encoding.encoder_args(), *encoding.muxer_args]
+        run(["-n", "-r", str(encoding.fps), *_input(source), *first, *again, f"file:{target}"])
+        return
     with _listed([source], encoding) as listing:
-        run(["-n", *listing, *copy, *encoding.muxer_args, f"file:{target}"])
+        run(["-n", *listing, *first, "-c", "copy", *encoding.muxer_args, f"file:{target}"])

@@ -16,7 +16,7 @@ from vidrec.files.names import check_name, publish, temporary_stem
 from vidrec.files.places import Place, is_url, place
 from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
 
-VIDEO_FORMATS = ("apng", "gif")
+VIDEO_FORMATS = ("apng", "gif", "webp")
 """What moves in TensorBoard's panel of images."""
 
 MAX_VIDEO_BYTES = 64 * 2**20
@@ -39,9 +39,9 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
             grow in the folder for temporary files, and those that are too large for the event file stay there.
         video_fps: frames per second, where a recorder does not say otherwise; 4 is that of
             ``SummaryWriter.add_video``. See `Encoding.of`.
-        video_format: ``"apng"``, lossless and as fast as asked up to 99 fps, or ``"gif"``, with a palette for each
-            frame, which counts in hundredths of a second: at 30 fps its frames last 3 or 4, and above 50 fps some last
-            1, which browsers take for 10.
+        video_format: ``"apng"``, lossless and as fast as asked up to 99 fps; ``"webp"``, lossless and larger; or
+            ``"gif"``, with a palette for each frame, which counts in hundredths of a second: at 30 fps its frames last
+            3 or 4, and above 50 fps some last 1, which browsers take for 10.
         max_video_bytes: the largest file that goes into the event file. A larger one is kept in ``videos``, with a
             `VidrecWarning`.
 
@@ -95,7 +95,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
 
         Args:
             name: its tag.
-            video: a finished GIF or APNG, whose file is read, and stays; or a tensor or numpy array
+            video: a finished APNG, WebP or GIF, whose file is read, and stays; or a tensor or numpy array
                 ``[N, T, C, H, W]`` or ``[T, C, H, W]``, C 1, 3 or 4, uint8 or floats in [0, 1], whose N videos follow
                 one another.
             step: the step it belongs to; None counts up from 0 for each name.
