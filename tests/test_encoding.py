@@ -4,6 +4,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from vidrec.clips import open_clip
 from vidrec.errors import SettingError
 from vidrec.ffmpeg import encoding
 from vidrec.ffmpeg.encoding import Encoding
@@ -30,6 +31,7 @@ def runs(monkeypatch):
         ("gif", {"fps": 101}, "fps=101 is beyond GIF"),
         ("mp4", {"video_codec": "nope"}, "FFmpeg .* has no encoder 'nope'"),
         ("webm", {"video_codec": "libx264"}, "FFmpeg .* refuses .*Only VP8 or VP9 or AV1"),
+        ("webp", {"video_codec": "libwebp_anim"}, "FFmpeg .* reads 1 of 3 frames that it wrote as .*another encoding"),
         ("mp4", {"preset": "nope"}, "FFmpeg .* refuses .*invalid preset 'nope'"),
         ("mp4", {"pixel_format": "nope"}, "'nope' is no pixel format of the encoder libx264; expected one of yuv420p"),
         ("mkv", {"pixel_format": "yuv420p"}, "'yuv420p' is no pixel format of the encoder libx264rgb"),
@@ -132,7 +134,7 @@ def test_small_frames_are_enlarged_and_halved_colours_made_even(video_format, gi
     assert Encoding.of(video_format, **given).file_size(size) == in_file
 
 
-def test_ffmpeg_is_asked_once_for_equal_encodings_and_never_for_the_defaults(runs):
+def test_ffmpeg_is_asked_once_for_equal_encodings_and_about_the_defaults_when_a_clip_is_made(runs, tmp_path):
     made = [
         Encoding.of("mp4"),
         *(Encoding.of("mp4", crf=crf, options={"tune": "film"}) for crf in (31, "31", 31.0)),
@@ -142,6 +144,9 @@ def test_ffmpeg_is_asked_once_for_equal_encodings_and_never_for_the_defaults(run
     assert len(runs) == 1
     Encoding.of("mp4", crf=32, options={"tune": "film"})
     assert len(runs) == 2
+    for _ in range(2):
+        open_clip(tmp_path / "a", Encoding.of("mp4"))
+    assert len(runs) == 3
 
 
 def test_a_refusal_is_repeated(runs):

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -173,6 +174,13 @@ def test_what_a_default_lacks_is_said_when_the_recorder_is_made(lacking, video_f
     assert f"({path})" in said
     assert message in said
     assert "another FFmpeg" in said
+
+
+def test_webp_is_refused_where_it_could_not_be_read_back(ffmpeg):
+    reads = "webp_anim" in subprocess.run([ffmpeg, "-demuxers"], capture_output=True, text=True).stdout
+    said = run(MAKE, "webp")
+    assert (said == "") == reads
+    assert reads or f"({ffmpeg}) reads 0 of 3 frames that it wrote" in said
 
 
 def test_what_another_format_lacks_is_no_obstacle_and_a_repair_encodes_nothing(lacking, tmp_path):

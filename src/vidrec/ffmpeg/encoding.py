@@ -91,7 +91,7 @@ MAX_THREADS = 4
 MAX_FPS = 1000
 GIF_MAX_FPS = 100
 GIF_PALETTE = "split[a][b];[a]palettegen=stats_mode=single:reserve_transparent=0[p];[b][p]paletteuse=new=1:dither=none"
-"""A palette for each frame, so that nothing of the clip is held back: up to 255 colours are exact, but for rounding."""
+"""A palette for each frame, so that nothing of the clip is held back: up to 256 colours are exact, but for rounding."""
 
 # pixels that were enlarged are averaged over themselves: area is exact for them and fair to the others
 TO_BT709 = "scale=flags=area:out_color_matrix=bt709:out_range=tv"

@@ -94,9 +94,9 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
     Args:
         exp_name: the name of the experiment, a folder in `log_dir`; or the path of a folder.
         log_dir: where experiments are, a str or Path. None is ``csv_logs`` in the working directory. ``~`` is expanded.
-        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"mkv"``
-            (lossless RGB), ``"pt"`` (a file for ``torch.load``) or ``"memmap"`` (its bytes alone): of a recorder uint8
-            ``[1, T, 3, H, W]``.
+        video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"webp"``
+            (animated WebP, lossless), ``"mkv"`` (lossless RGB), ``"pt"`` (a file for ``torch.load``) or ``"memmap"``
+            (its bytes alone): of a recorder uint8 ``[1, T, 3, H, W]``.
         video_fps: frames per second, where a recorder does not say otherwise. See `Encoding.of`.
 
     Raises:
