@@ -8,7 +8,9 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torchrl
 from numbered_frames import numbered
+from packaging.version import Version
 
 from vidrec.errors import SettingError
 from vidrec.ffmpeg.encoder import Encoder
@@ -71,6 +73,12 @@ def require(*modules: str) -> None:
     for module in modules:
         if importlib.util.find_spec(module) is None:
             missing(f"{module} is not installed")
+
+
+def since_torchrl(version: str):
+    """Mark a test of what TorchRL has since this version; under an older one it is skipped, whatever is required."""
+    older = Version(torchrl.__version__) < Version(version)
+    return pytest.mark.skipif(older, reason=f"not in TorchRL {torchrl.__version__}, but in {version}")
 
 
 @pytest.fixture(autouse=True)

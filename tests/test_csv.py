@@ -11,7 +11,7 @@ import cloudpickle
 import pytest
 import torch
 import torchrl.record
-from conftest import ENCODED
+from conftest import ENCODED, since_torchrl
 from numbered_frames import numbered, numbers_in, rows
 from processes import started
 from tensordict import MemoryMappedTensor
@@ -164,6 +164,7 @@ def test_the_experiment_of_torchrls_documentation_stays_possible():
     assert logger.log_video("video", video_of(1), step=0).path.samefile("csv_logs/dump/videos/video_0.mp4")
 
 
+@since_torchrl("0.14")
 def test_steps_count_up_when_none_is_given_and_are_restored():
     logger = CSVLogger("run")
     assert [logger.log_video("video", video_of(1)).path.stem for _ in range(2)] == ["video_0", "video_1"]
@@ -263,6 +264,7 @@ def test_500_frames_come_back_complete_and_in_order(fps):
     assert (video.fps, video.seconds) == (fps, pytest.approx(500 / fps))
 
 
+@since_torchrl("0.14")
 def test_scalars_hparams_texts_and_videos_share_a_folder_with_their_steps():
     logger = CSVLogger("run")
     for step in (1000, 2000):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import since_torchrl
 from numbered_frames import decode, numbered, numbers_in, read_number, rows
 from PIL import Image
 from tensordict import NonTensorStack, TensorDict
@@ -341,6 +342,7 @@ def prefetching(recorder, batch_size=10, steps=600):
     return buffer, drawn.samples
 
 
+@since_torchrl("0.14")
 def test_samples_that_are_drawn_ahead_are_recorded_once_each():
     t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"])
     buffer, drawn = prefetching(t)
@@ -354,6 +356,7 @@ def test_samples_that_are_drawn_ahead_are_recorded_once_each():
     assert all(given.count(sample) == 1 and sample in drawn for sample in given)
 
 
+@since_torchrl("0.14")
 def test_trajectories_that_are_drawn_ahead_have_a_video_each():
     t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], dump_on_done=True)
     buffer, drawn = prefetching(t)
@@ -367,6 +370,7 @@ def test_trajectories_that_are_drawn_ahead_have_a_video_each():
     assert t.dump() is None
 
 
+@since_torchrl("0.14")
 def test_grids_that_are_drawn_ahead_follow_one_another_sample_by_sample():
     t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], make_grid=True)
     rows = _CallableTransform(lambda td: td.reshape(4, 10))
@@ -381,6 +385,7 @@ def test_grids_that_are_drawn_ahead_follow_one_another_sample_by_sample():
     assert all(number == first[at - at % 10] + at % 10 for at, number in enumerate(first))
 
 
+@since_torchrl("0.14")
 def test_skip_and_max_frames_count_what_is_drawn_ahead():
     t = VideoRecorder(CSVLogger("run", video_format="mkv"), "pixels", in_keys=["pixels"], skip=3, max_frames=100)
     buffer, _ = prefetching(t)
@@ -393,6 +398,7 @@ def test_skip_and_max_frames_count_what_is_drawn_ahead():
     assert len(set(numbers_in(video.path))) == 100
 
 
+@since_torchrl("0.14")
 def test_an_error_of_a_recorder_is_raised_by_the_sample_that_was_drawn_ahead():
     t = VideoRecorder(CSVLogger("run"), "pixels", in_keys=["number"])
     buffer, _ = prefetching(t)
@@ -434,6 +440,7 @@ def test_a_slice_across_the_end_of_a_full_buffer_is_one_video():
     assert found() == [("pixels_ep1", numbers)]
 
 
+@since_torchrl("0.13")
 def test_what_a_slice_sampler_pads_is_in_no_video_of_a_trajectory():
     t = recorder(dump_on_done=True)
     sampler = SliceSampler(slice_len=5, traj_key="episode", strict_length=False, pad_output=True)

@@ -6,6 +6,7 @@
 import pytest
 import torch
 import torchrl.record
+from conftest import since_torchrl
 from tensordict import TensorDict
 from torchrl.envs import Compose, StepCounter, TransformedEnv
 from worlds import FailingLogger, KeepLogger, PixelsEnv, random_frames
@@ -13,6 +14,9 @@ from worlds import FailingLogger, KeepLogger, PixelsEnv, random_frames
 from vidrec import FrameError, VideoRecorder
 
 LAYOUTS = {"HWC": (6, 8, 3), "CHW": (3, 6, 8), "HW1": (6, 8, 1), "1HW": (1, 6, 8)}
+
+# before, TorchRL's grids are torchvision's, with a margin of two pixels around each frame
+GRID = since_torchrl("0.14")
 
 
 def both(env, steps=11, dumps=1, rollout=None, **kwargs):
@@ -38,10 +42,18 @@ def assert_equal(theirs, ours):
 
 @pytest.mark.parametrize(
     ("batch_size", "make_grid"),
-    [((), None), ((), False), ((1,), None), ((3,), None), ((4,), True), ((7,), None), ((2, 3), None)],
+    [
+        *[((), None), ((), False)],
+        *[
+            pytest.param(*case, marks=GRID)
+            for case in [((1,), None), ((3,), None), ((4,), True), ((7,), None), ((2, 3), None)]
+        ],
+    ],
     ids=str,
 )
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", ["HWC", "CHW", *(pytest.param(grey, marks=since_torchrl("0.13")) for grey in ("HW1", "1HW"))]
+)
 @pytest.mark.parametrize("skip", [None, 1, 3])
 def test_a_rollout_gives_the_same_tensors_as_torchrl(batch_size, layout, skip, make_grid):
     env = PixelsEnv(batch_size, frame=random_frames(*LAYOUTS[layout]))
@@ -50,7 +62,7 @@ def test_a_rollout_gives_the_same_tensors_as_torchrl(batch_size, layout, skip, m
     assert_equal(theirs, ours)
 
 
-@pytest.mark.parametrize("make_grid", [None, True])
+@pytest.mark.parametrize("make_grid", [None, pytest.param(True, marks=GRID)])
 @pytest.mark.parametrize("shape", [(5, 6, 8, 3), (2, 5, 3, 6, 8), (6, 8, 3)], ids=str)
 def test_a_dataset_batch_gives_the_same_tensors_as_torchrl(make_grid, shape):
     frame = random_frames(*shape)
@@ -66,12 +78,14 @@ def test_a_dataset_batch_gives_the_same_tensors_as_torchrl(make_grid, shape):
     assert_equal(theirs.calls, ours.calls)
 
 
+@since_torchrl("0.14")
 @pytest.mark.parametrize("kwargs", [{"max_frames": 5}, {"max_frames": 5, "skip": 2}], ids=str)
 @pytest.mark.filterwarnings("ignore:.*max_frames")
 def test_max_frames_keeps_the_same_frames_as_torchrl(kwargs):
     assert_equal(*both(PixelsEnv((3,), frame=random_frames(6, 8, 3)), dumps=2, **{"skip": 1, **kwargs}))
 
 
+@since_torchrl("0.14")
 def test_dump_on_done_dumps_at_the_same_steps_as_torchrl():
     theirs, ours = both(
         PixelsEnv((2,), horizon=4, frame=random_frames(6, 8, 3)),
@@ -188,6 +202,7 @@ def test_an_empty_dump_does_not_advance_the_step():
     assert (theirs.iter, ours.iter) == (1, 0)
 
 
+@GRID
 def test_a_partial_reset_adds_no_frame_of_the_whole_batch():
     horizon = torch.tensor([2, 4])
     theirs, ours = both(
@@ -200,6 +215,7 @@ def test_a_partial_reset_adds_no_frame_of_the_whole_batch():
     assert ours[0][1].shape[1] == 13 + 2
 
 
+@since_torchrl("0.14")
 @pytest.mark.parametrize("behind", [False, True])
 def test_dump_on_done_sees_what_transforms_behind_it_end(behind):
     def record(recorder_class):

@@ -179,7 +179,7 @@ def test_a_single_env_has_no_env_in_its_names():
 
 
 def test_a_reset_in_the_middle_ends_an_episode_that_is_unfinished():
-    recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", make_grid=False, dump_on_done=True)
+    recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", skip=1, make_grid=False, dump_on_done=True)
     env = TransformedEnv(EpisodesEnv([[9], [9]]), recorder)
     env.rollout(2)
     env.rollout(3)
@@ -222,7 +222,7 @@ def test_frames_of_envs_that_are_not_chosen_are_not_looked_at():
 
     env = Broken([[9]] * 3)
     env.observation_spec = env.observation_spec.clone()
-    recorder = VideoRecorder(KeepLogger(), "video", make_grid=False, env_ids=[0])
+    recorder = VideoRecorder(KeepLogger(), "video", skip=1, make_grid=False, env_ids=[0])
     env = TransformedEnv(env, recorder)
     td = env.base_env._reset()
     recorder._reset(TensorDict({}, [3]), td)
@@ -374,7 +374,7 @@ def test_a_logger_that_fails_for_one_env_does_not_keep_the_others_from_theirs():
 
 
 def test_an_encoder_that_dies_costs_the_other_envs_nothing():
-    recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", make_grid=False)
+    recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", skip=1, make_grid=False)
     env = TransformedEnv(EpisodesEnv([[20]] * 3), recorder)
     td = env.reset()
     process = recorder._recording.streams[0].clip._encoder._process
@@ -388,7 +388,7 @@ def test_an_encoder_that_dies_costs_the_other_envs_nothing():
 
 
 def test_a_number_of_frames_that_is_not_that_of_envs_is_refused():
-    recorder = VideoRecorder(CSVLogger("run"), "video", make_grid=False)
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1, make_grid=False)
     env = TransformedEnv(EpisodesEnv([[9]] * 3), recorder)
     assert env.transform is recorder
     with pytest.raises(FrameError, match="holds 6 frames; expected one for each of 3 envs"):
@@ -565,7 +565,7 @@ def test_a_transform_added_later_ends_episodes_as_truncated():
 
 
 def test_what_passes_by_hand_leaves_the_envs_as_they_are():
-    recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", make_grid=False, dump_on_done=True)
+    recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", skip=1, make_grid=False, dump_on_done=True)
     env = TransformedEnv(EpisodesEnv([[4]] * 2), recorder)
     td = env.reset()
     for _ in range(4):

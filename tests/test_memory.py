@@ -1,6 +1,7 @@
 """The logger that keeps what it is given."""
 
 import torch
+from conftest import since_torchrl
 from numbered_frames import numbered, read_number
 from torchrl.envs import TransformedEnv
 from torchrl.record.loggers.common import Logger
@@ -20,6 +21,7 @@ def test_it_keeps_the_tensor_and_what_it_was_called_with():
     assert [read_number(frame.permute(1, 2, 0)) for frame in logged.value[0]] == [0, 1, 2, 3, 4]
 
 
+@since_torchrl("0.12")
 def test_it_logs_all_kinds_with_their_steps_in_one_run():
     logger = MemoryLogger()
     assert isinstance(logger, Logger)

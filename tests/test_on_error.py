@@ -14,6 +14,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import pytest
 import torch
+from conftest import since_torchrl
 from numbered_frames import numbered, numbers_in
 from processes import children, encoders, ended, started, within
 from tensordict import TensorDict
@@ -490,6 +491,7 @@ def test_a_pickled_recorder_goes_on_as_well_and_begins_with_no_errors():
 # loggers
 
 
+@since_torchrl("0.14")
 def test_a_service_whose_logger_raises_leaves_the_video_for_the_next_dump():
     service = Broken("run", service_backend="process")
     try:

@@ -11,10 +11,10 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import require
+from conftest import require, since_torchrl
 from numbered_frames import cells_in, numbered, numbers_in, read_number, rows
 from tensordict import TensorDict
-from torchrl.collectors import Collector, Evaluator, MultiAsyncCollector, MultiSyncCollector
+from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import (
     Compose,
@@ -350,6 +350,7 @@ def test_an_env_that_resets_itself_has_no_terminal_frame_and_its_first_ones_are_
         assert numbers[:length] == steps[:length]  # all but the terminal one, which is TorchRL's filling: black
 
 
+@since_torchrl("0.13")
 def test_a_natively_resetting_env_has_the_frames_of_the_next_episode_in_its_video():
     inner = SelfResettingEnv(LENGTHS)
     inner._torchrl_native_autoreset = True  # as Isaac Lab's and mjlab's with native_autoreset=True
@@ -478,6 +479,7 @@ def of_workers(videos):
     return {env_id: [numbers for _, numbers in sorted(own)] for env_id, own in env_ids.items()}
 
 
+@since_torchrl("0.13")
 @pytest.mark.parametrize("start_method", ["fork", "spawn"])
 def test_recorders_in_the_workers_each_write_their_own_videos(start_method, tmp_path):
     logger = CSVLogger("run", video_format="mkv")
@@ -634,8 +636,11 @@ def evaluated_env(logger):
 
 @NESTED
 @pytest.mark.filterwarnings("ignore:trajs_per_batch")
+@since_torchrl("0.14")
 @pytest.mark.parametrize("backend", ["thread", "process"])
 def test_an_evaluator_dumps_a_video_for_each_env(backend, tmp_path):
+    from torchrl.collectors import Evaluator
+
     logger = CSVLogger("run", video_format="mkv")
     policy = functools.partial(zeros, (3,))
     evaluator = Evaluator(

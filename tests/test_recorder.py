@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 import torchrl.record
-from conftest import ENCODED, product, require
+from conftest import ENCODED, product, require, since_torchrl
 from numbered_frames import decode, numbered, numbers_in, read_number
 from tensordict import NonTensorData, NonTensorStack, TensorDict
-from torchrl.collectors import Collector, Evaluator
+from torchrl.collectors import Collector
 from torchrl.data import LazyTensorStorage, ReplayBuffer
 from torchrl.envs import (
     Compose,
@@ -233,7 +233,7 @@ def test_frames_rendered_inside_and_outside_of_a_batched_env(batched, inside):
     env.reset()
     if not inside:
         env = env.append_transform(PixelRenderTransform())
-    env = env.append_transform(VideoRecorder(CSVLogger("run"), "video"))
+    env = env.append_transform(VideoRecorder(CSVLogger("run"), "video", skip=1))
     try:
         if inside:
             check_env_specs(env)
@@ -393,6 +393,7 @@ def test_closing_the_env_finishes_what_is_open():
     assert [numbers_in(path) for path in videos()] == [[0, 1, 2, 3, 4]]
 
 
+@since_torchrl("0.13")
 @pytest.mark.parametrize("logger", [None, KeepLogger(), "csv"], ids=["none", "tensors", "csv"])
 def test_to_animation_shows_what_was_recorded_and_recording_goes_on(logger):
     require("matplotlib")
@@ -521,9 +522,12 @@ def test_the_users_recorder_dumps_what_a_collector_recorded_again_and_again():
     assert seen == list(range(seen[0], seen[0] + len(seen)))
 
 
+@since_torchrl("0.14")
 @pytest.mark.filterwarnings("ignore:Nested TransformedEnvs", "ignore:trajs_per_batch")
 @pytest.mark.parametrize("backend", ["thread", "process"])
 def test_an_evaluator_dumps_a_video_for_each_evaluation(backend):
+    from torchrl.collectors import Evaluator
+
     def make_env():
         return record(PixelsEnv(horizon=5))[0]
 

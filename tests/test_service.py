@@ -5,12 +5,15 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from conftest import since_torchrl
 from numbered_frames import numbered, numbers_in
 from torchrl.record.loggers import CSVLogger as TorchRLCSVLogger
 
 from vidrec import CSVLogger, SettingError, TagError, VideoLogger, VideoRecorder
 from vidrec.ffmpeg.encoder import Encoder
 from vidrec.loggers.service import ServiceLogger
+
+pytestmark = since_torchrl("0.14")
 
 
 class FailsOnce(CSVLogger):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchrl.record
-from conftest import require
+from conftest import require, since_torchrl
 from numbered_frames import numbered, numbers_in, read_number
 from torchrl.envs import TransformedEnv
 from worlds import FailingLogger, KeepLogger, PixelsEnv
@@ -201,6 +201,7 @@ def test_warnings_as_errors_lose_nothing():
     assert len(list(Path("csv_logs").rglob("*.mp4"))) == 2
 
 
+@since_torchrl("0.12")
 def test_all_else_reaches_each_logger_with_its_step():
     first, second = MemoryLogger(), MemoryLogger()
     tee = TeeLogger(first, second)
@@ -241,6 +242,7 @@ def test_it_works_under_torchrls_own_recorder_and_in_another():
     assert found == {name: [0, 1, 2] for name in names}
 
 
+@since_torchrl("0.14")
 def test_lifecycle_and_state_are_those_of_all_its_loggers():
     loggers = [CSVLogger("a"), CSVLogger("b")]
     tee = TeeLogger(*loggers, KeepLogger())

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchrl.record
-from conftest import product, require
+from conftest import product, require, since_torchrl
 from numbered_frames import decode, numbered, numbers_in, read_number
 from PIL import Image, ImageSequence
 from processes import run_python, without
@@ -180,6 +180,7 @@ def test_the_videos_of_a_tag_stand_at_their_steps():
     assert left() == []
 
 
+@since_torchrl("0.14")
 def test_steps_count_up_for_each_name_when_none_is_given_and_are_restored():
     logger = TensorboardLogger("run")
     tensor = numbered(7).permute(2, 0, 1)[None, None]
@@ -245,6 +246,7 @@ def test_a_video_as_large_as_the_bound_is_in_the_event_file():
     assert len(images()["video"]) == 2
 
 
+@since_torchrl("0.12")
 def test_scalars_hparams_histograms_and_videos_share_a_run():
     from tensorboard.backend.event_processing.event_accumulator import HISTOGRAMS, EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -482,6 +484,7 @@ def test_after_a_write_error_the_next_dump_begins_another_event_file(monkeypatch
     assert not list(Path("tb_logs/run").rglob("*.part-*"))
 
 
+@since_torchrl("0.14")
 def test_a_tensor_that_could_not_be_logged_leaves_no_file_and_no_step(monkeypatch):
     logger = TensorboardLogger("run")
     with monkeypatch.context() as patch:

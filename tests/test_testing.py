@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ENCODED, require
+from conftest import ENCODED, require, since_torchrl
 from torchrl.record.loggers import CSVLogger as TorchRLCSVLogger
 from torchrl.record.loggers.common import Logger
 from worlds import KeepLogger
@@ -55,6 +55,7 @@ def test_any_logger_passes_that_takes_what_torchrl_gives_it(make_logger):
     check_logger(make_logger)
 
 
+@since_torchrl("0.14")
 @pytest.mark.parametrize("logger_class", [CSVLogger, TorchRLCSVLogger])
 def test_a_logger_in_another_process_passes(logger_class):
     services = []

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import require
+from conftest import require, since_torchrl
 from numbered_frames import numbers_in
 from tensordict import TensorDict
 from torchrl.collectors import Collector
 from torchrl.envs import TransformedEnv
 from torchrl.modules import RandomPolicy
-from torchrl.record.loggers import ProcessLogger
 from torchrl.record.loggers.common import Logger
 from torchrl.trainers import LogScalar, LogValidationReward, Trainer
 from worlds import PixelsEnv
@@ -63,6 +62,7 @@ def test_a_trainer_logs_its_scalars_and_videos_with_the_csv_logger():
     assert "loss.csv" in {path.name for path in Path("csv_logs/run/scalars").iterdir()}
 
 
+@since_torchrl("0.14")
 def test_a_trainer_logs_its_scalars_and_videos_for_tensorboard():
     require("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -87,9 +87,12 @@ def test_a_trainer_logs_its_scalars_and_videos_to_wandb_and_several_at_once(monk
     assert [scalar.step for scalar in memory.scalars if scalar.name == "loss"] == [10, 20, 30]
 
 
+@since_torchrl("0.14")
 @pytest.mark.parametrize("logger_class", [CSVLogger, TensorboardLogger, MemoryLogger])
 def test_a_class_is_enough_to_make_one_as_get_logger_does(logger_class):
     require("tensorboard")
+    from torchrl.record.loggers import ProcessLogger
+
     logger = logger_class(log_dir="logs", exp_name="run")
     assert isinstance(logger, Logger)
     assert logger.exp_name == "run"

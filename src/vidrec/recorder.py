@@ -20,6 +20,7 @@ from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
 from vidrec.clips import Video
+from vidrec.compat import require
 from vidrec.episode import Episode
 from vidrec.errors import SettingError, message, raise_first
 from vidrec.frames import Entries, Look, check_layout
@@ -84,8 +85,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         tag: the name of the videos; may hold ``/``.
         in_keys: the entries with the frames. Several are shown side by side in this order, the lower ones padded with
             black at the bottom. None is ``["pixels"]``.
-        skip: keep one frame of `skip`. None is 2 under a single parent env, and 1 under a batched one or without a
-            parent. Under an env it counts steps; without a parent, frames along the batch, or grids of them.
+        skip: keep one frame of `skip`. None is 2 under a single parent env, and 1 under a batched one (2 before TorchRL
+            0.14) or without a parent. Under an env it counts steps; without a parent, frames along the batch, or grids
+            of them.
         center_crop: keep only the middle of each frame: a side in pixels, or (height, width).
         make_grid: whether a batch of frames is tiled into one, of ``ceil(sqrt(N))`` columns, the unused cells black;
             otherwise each env of a batched env has videos of its own, named ``<tag>_env<env>``, and the frames of
@@ -148,7 +150,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             logger = CSVLogger(exp_name, log_dir)
         self._keep(Recording())
         # center_crop is ours: TorchRL's asks for torchvision
-        super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, fps, max_frames, dump_on_done, **kwargs)
+        super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, fps, **kwargs)
+        self.max_frames, self.dump_on_done = max_frames, dump_on_done
         if len(self.in_keys) != len(self.out_keys):
             raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
         self.center_crop = center_crop
@@ -234,6 +237,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def to_animation(self, **kwargs: Any) -> Any:
         """Show what was recorded since the last dump, as TorchRL's method does, and leave no figure open."""
+        require(torchrl_recorder.VideoRecorder, "to_animation")
         animation = super().to_animation(**kwargs)
         import matplotlib.pyplot as plt
 

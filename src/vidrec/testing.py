@@ -105,7 +105,8 @@ def _check_torchrl(logger: Any) -> None:
         return
     for more in ({}, {"step": 0}, {"step": 1000}):
         logger.log_scalar("check/scalar", 0.5, **more)
-    logger.log_metrics({"check/one": 1.0, "check/two": torch.tensor(2.0)}, step=1001)
+    if hasattr(Logger, "log_metrics"):  # not before TorchRL 0.12
+        logger.log_metrics({"check/one": 1.0, "check/two": torch.tensor(2.0)}, step=1001)
     logger.log_hparams({"lr": 1e-3, "algorithm": "ppo"})
     with contextlib.suppress(NotImplementedError):  # as some of TorchRL's
         logger.log_histogram("check/histogram", torch.arange(100.0), step=1002, bins=10)

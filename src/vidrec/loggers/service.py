@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from torchrl.record.loggers._service import _LoggerClient
-
 from vidrec.clips import Clip, TensorClip, Video, open_clip
+from vidrec.compat import LoggerClient
 from vidrec.errors import VidrecError
 from vidrec.files.names import check_name, temporary_stem
 from vidrec.loggers.base import VideoLogger
@@ -44,7 +43,7 @@ class ServiceLogger(VideoLogger):
 
 def is_service_of_ours(logger: Any) -> bool:
     """Return whether this is the client of a vidrec logger in another process."""
-    if not isinstance(logger, _LoggerClient):
+    if not isinstance(logger, LoggerClient):
         return False
     try:
         logger.log_video_encoding("video")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchrl.record.loggers._service import _LoggerClient
 from torchrl.record.loggers.common import Logger
 from torchrl.record.loggers.tensorboard import TensorboardLogger as TorchRLTensorboardLogger
 
 from vidrec.clips import EncodedClip, Video
+from vidrec.compat import LoggerClient
 from vidrec.errors import SettingError, VidrecWarning, raise_first, shown
 from vidrec.loggers.base import TensorLogger, VideoLogger, write_tensor
 from vidrec.loggers.outputs import Output, open_outputs
@@ -140,7 +140,7 @@ class TeeLogger(Logger):
     @property
     def _torchrl(self) -> list[Any]:
         """The loggers that have the lifecycle of TorchRL's."""
-        return [logger for logger in self.loggers if isinstance(logger, Logger | _LoggerClient)]
+        return [logger for logger in self.loggers if isinstance(logger, Logger | LoggerClient)]
 
     def _each(self, method: str, *args: Any, of: Sequence[Any] | None = None, **kwargs: Any) -> list[Any]:
         """Call `method` of every logger that has it; raise the first error when all had their turn."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchrl.record.loggers import wandb as torchrl_wandb
 
 from vidrec.clips import FileClip, Video, open_clip
+from vidrec.compat import log_to_wandb, wandb_arguments
 from vidrec.errors import FrameError, SettingError, need
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.names import check_name, publish
@@ -67,8 +68,9 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
         need("wandb", "WandbLogger")
         Encoding.of(fps=video_fps)
         save_dir, log_dir = (folder and local_place("WandbLogger", folder) for folder in (save_dir, log_dir))
-        own = {"video_fps": video_fps, "log_env_packages": log_env_packages, "log_dir": log_dir}
-        super().__init__(exp_name, offline, save_dir, id, project, base_url, **own, **kwargs)
+        newer = wandb_arguments(base_url=base_url, log_env_packages=log_env_packages)
+        own = {"video_fps": video_fps, "log_dir": log_dir, **newer}
+        super().__init__(exp_name, offline, save_dir, id, project, **own, **kwargs)
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows in the run's folder, see `VideoLogger.open_clip`.
@@ -122,7 +124,7 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
             if whole.encoding.video_format not in VIDEO_FORMATS:
                 raise FrameError(f"W&B does not show {whole.path}; expected {VIDEO_FORMATS}")
             media = wandb.Video(str(whole.path), caption=describe(whole) or None)
-            self._log_payload({series(name, whole): media}, step=step, **keywords)
+            log_to_wandb(self, {series(name, whole): media}, step, **keywords)
             taken = Path(getattr(media, "_path", None) or whole.path)
             if taken == whole.path:  # a run that is disabled takes nothing
                 return None
