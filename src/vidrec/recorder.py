@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from tensordict import NonTensorData, NonTensorStack, TensorDictBase
+from tensordict import NonTensorData, NonTensorStack, TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 from torch.compiler import is_compiling
@@ -24,6 +24,7 @@ from vidrec.compat import require
 from vidrec.episode import Episode
 from vidrec.errors import SettingError, message, raise_first
 from vidrec.frames import Entries, Look, check_layout
+from vidrec.graph import Call
 from vidrec.loggers.csv import CSVLogger
 from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure
@@ -37,7 +38,7 @@ from vidrec.sources.selection import Selection
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
 
 
-OF_THIS_PROCESS = ("_owner", "_samples", "_source", "_source_of")
+OF_THIS_PROCESS = ("_owner", "_samples", "_source", "_source_of", "_graph_keys", "_graph_call")
 """What a copy does not get: it records for itself."""
 
 _recorders: "weakref.WeakKeyDictionary[EnvBase, dict[str, weakref.ref[VideoRecorder]]]" = weakref.WeakKeyDictionary()
@@ -164,7 +165,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _keep(self, recording: Recording) -> None:
         """Record into `recording`, whose videos are finished when no recorder has it any more."""
         self.__dict__.update(_recording=recording, _owner=lifetime.owner(recording), _samples=None)
-        self.__dict__.update(_source=None, _source_of=None)
+        self.__dict__.update(_source=None, _source_of=None, _graph_keys=(), _graph_call=None)
 
     # TorchRL's attributes, kept in the recording, where the end of the process and copies find them
 
@@ -274,7 +275,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         if is_compiling():
-            return self._step_outside_graph(next_tensordict)
+            return self._step_in_graph(next_tensordict)
         source = self._source_in(next_tensordict)
         if source is None:  # called by hand
             return self._call(next_tensordict)
@@ -291,6 +292,19 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if source.ends:
             self._finish(source, next_tensordict)
         return next_tensordict
+
+    def _step_in_graph(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+        """Leave a call in the graph that takes the same step with the same entries."""
+        values = [next_tensordict.get(key, None) for key in self._graph_keys]
+        if not values or not all(isinstance(value, Tensor) for value in values):
+            return self._step_outside_graph(next_tensordict)
+        self._graph_call(values)
+        return self._pass_on(next_tensordict)
+
+    def _step_of_graph(self, values: Sequence[Tensor]) -> None:
+        _, batch_size, *_ = self._source_of
+        tensordict = TensorDict(dict(zip(self._graph_keys, values, strict=True)), batch_size)
+        self._step(tensordict, tensordict)
 
     @torch.compiler.disable
     def _step_outside_graph(self, next_tensordict: TensorDictBase) -> TensorDictBase:
@@ -432,6 +446,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Begin to record an environment."""
         before = self._source
         self._source_of = (weakref.ref(env), batch_size, self.make_grid, self.dump_on_done)
+        self._graph_keys = (*self.in_keys, *env.done_keys, *env.reward_keys)
+        self._graph_call = Call(self._step_of_graph)
         if (original := self._original(env)) is not None:
             self.__dict__.update(_recording=original._recording, _owner=original._owner, _source=original._source)
             return
