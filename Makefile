@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all test-ffmpegs check cover soak fuzz build docs bench bench-step panel clean
+.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-step panel clean
 
 FUZZ_SECONDS ?= 600
 
@@ -30,6 +30,14 @@ PARALLEL := -n 3 --dist worksteal
 		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target .venv/ffmpegs/$$wheel \
 			imageio-ffmpeg==$$wheel || exit 1; \
 	done
+	@touch $@
+
+# the lowest versions of everything, with the oldest TorchRL
+.venvs/.oldest: pyproject.toml tests/oldest.txt
+	$(PYTHON) -m venv .venvs/oldest
+	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt torch
+	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt \
+		--editable ".[examples,cli,tensorboard,wandb]" pytest pytest-xdist hypothesis matplotlib setuptools
 	@touch $@
 
 .venv/.bench: .venv/.torch pyproject.toml constraints.txt
@@ -73,6 +81,13 @@ test-ffmpegs: .venv/.ffmpegs  ## the tests of what FFmpeg does, with the oldest 
 		FFMPEG_BINARY=$$ffmpeg $(PYTEST) $(PARALLEL) -q -m "not long" $(FFMPEG_TESTS) || exit 1; \
 	done
 
+CORE_TESTS := tests/test_dropin.py tests/test_recorder.py tests/test_obs.py tests/test_envs.py tests/test_placement.py \
+	tests/test_datasets.py tests/test_csv.py tests/test_tee.py tests/test_tensorboard.py tests/test_wandb.py \
+	tests/test_compat.py tests/test_compile.py
+
+test-versions: .venvs/.oldest  ## the core of the tests with the lowest versions of everything
+	.venvs/oldest/bin/python -m pytest $(PARALLEL) -q -m "not long" $(CORE_TESTS)
+
 soak: .venv/.dev  ## the tests of what may go wrong, with 100 kills and 10,000 clips
 	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL) tests/test_faults.py
 
@@ -101,4 +116,4 @@ panel: .venv/.dev  ## take the screenshot of TensorBoard in docs/loggers.md agai
 	VIDREC_SAVE_PANEL=$(CURDIR)/docs/tensorboard.png $(PYTEST) -q tests/test_browser.py -k mspacman
 
 clean:
-	rm -rf .venv dist
+	rm -rf .venv .venvs dist

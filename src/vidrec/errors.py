@@ -63,6 +63,11 @@ def shown(value: object) -> str:
         return type(value).__name__
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an exception; Python 3.10 does not show it in the traceback."""
+    vars(error)["__notes__"] = [*getattr(error, "__notes__", []), note]
+
+
 def message(error: BaseException) -> str:
     """Return what an exception says, its notes included."""
     return "; ".join([str(error), *getattr(error, "__notes__", [])])
@@ -71,6 +76,6 @@ def message(error: BaseException) -> str:
 def raise_first(errors: Sequence[Exception]) -> None:
     """Raise the first of `errors`, with what the others say as notes; do nothing if there is none."""
     for another in errors[1:]:
-        errors[0].add_note(f"and: {message(another)}")
+        add_note(errors[0], f"and: {message(another)}")
     if errors:
         raise errors[0]

@@ -5,7 +5,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from numbers import Integral
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 from vidrec.clips import Video
 from vidrec.compat import require
 from vidrec.episode import Episode
-from vidrec.errors import SettingError, message, raise_first
+from vidrec.errors import SettingError, add_note, message, raise_first
 from vidrec.frames import Entries, Look, check_layout
 from vidrec.graph import Call
 from vidrec.loggers.csv import CSVLogger
@@ -221,7 +221,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 try:
                     dump(suffix=suffix, step=step)
                 except Exception as another:
-                    error.add_note(f"and the recorder {recorder.tag!r} behind it failed: {message(another)}")
+                    add_note(error, f"and the recorder {recorder.tag!r} behind it failed: {message(another)}")
             raise
 
     def close(self) -> None:
@@ -245,9 +245,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         plt.close(plt.gcf())
         return animation
 
-    def clone(self) -> Self:
+    def clone(self) -> "VideoRecorder":
         """Return a recorder with the same settings and no parent that has recorded nothing."""
-        other: Self = super().clone()
+        other: VideoRecorder = super().clone()
         other._keep(self._recording.copy())
         return other
 

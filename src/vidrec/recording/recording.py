@@ -25,7 +25,7 @@ from torch import Tensor
 
 from vidrec.clips import TensorClip, Video
 from vidrec.episode import Episode
-from vidrec.errors import EncoderError, FrameError, TagError, VidrecWarning, raise_first
+from vidrec.errors import EncoderError, FrameError, TagError, VidrecWarning, add_note, raise_first
 from vidrec.files import forks, names
 from vidrec.frames import arrange, to_rgb
 from vidrec.loggers.base import TensorLogger, VideoLogger
@@ -455,7 +455,7 @@ class Recording:
             for one, logger in zip(refused, output.loggers, strict=True):
                 where = f"in {video.path}" if isinstance(video, Video) else "in memory"
                 whose = "" if len(self.loggers) == 1 else f" for {logger!r}"
-                one.add_note(f"the video {entry.name!r} is kept{whose}, {where}; call dump() again to log it")
+                add_note(one, f"the video {entry.name!r} is kept{whose}, {where}; call dump() again to log it")
             if entry.episode is not None and isinstance(self.keep, Retention):
                 for logger, taken in published:
                     try:
