@@ -37,7 +37,10 @@ PARALLEL := -n 3 --dist worksteal
 	$(PYTHON) -m venv .venvs/oldest
 	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt torch
 	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt \
-		--editable ".[examples,cli,tensorboard,wandb]" pytest pytest-xdist hypothesis matplotlib setuptools
+		--editable ".[examples,cli,tensorboard,wandb]" pytest pytest-xdist hypothesis matplotlib setuptools \
+		hydra-core tqdm vmas
+	# it asks for torchvision, of which this torch has none, and does not need it here
+	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps benchmarl==1.5.2
 	@touch $@
 
 .venv/.bench: .venv/.torch pyproject.toml constraints.txt
@@ -83,7 +86,7 @@ test-ffmpegs: .venv/.ffmpegs  ## the tests of what FFmpeg does, with the oldest 
 
 CORE_TESTS := tests/test_dropin.py tests/test_recorder.py tests/test_obs.py tests/test_envs.py tests/test_placement.py \
 	tests/test_datasets.py tests/test_csv.py tests/test_tee.py tests/test_tensorboard.py tests/test_wandb.py \
-	tests/test_compat.py tests/test_compile.py
+	tests/test_compat.py tests/test_compile.py tests/test_benchmarl.py
 
 test-versions: .venvs/.oldest  ## the core of the tests with the lowest versions of everything
 	.venvs/oldest/bin/python -m pytest $(PARALLEL) -q -m "not long" $(CORE_TESTS)
