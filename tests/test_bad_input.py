@@ -63,7 +63,7 @@ def check_video(video_format, tag, suffix=None, step=None):
         assert not all(PLAIN.fullmatch(str(name)) for name in (tag, suffix, step) if name is not None), refusal
         for recorder in recorders:
             recorder.tag = "another"
-            recorder.obs.clear()
+            recorder.obs = []
         assert files(".") == set()
         return
     assert video.path.is_relative_to(Path("csv_logs/run/videos").absolute())
@@ -105,7 +105,7 @@ def test_a_suffix_need_not_be_text():
     recorder._apply_transform(numbered(1))
     video, refusal = attempt(TagError, recorder.dump, 5)
     assert refusal is not None or video.path.name == "tag_5_0.memmap"
-    recorder.obs.clear()
+    recorder.obs = []
 
 
 def check_settings(video_format, given):

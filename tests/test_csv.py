@@ -36,7 +36,7 @@ def test_a_plain_tensor_becomes_a_video(video_format, scale):
     assert numbers_in(published.path) == [3, 1, 4, 1, 5]
     [row] = rows()
     height, width = published.size
-    codecs = {"mp4": "libx264", "webm": "libvpx-vp9", "mkv": "libx264rgb"}
+    codecs = {"mp4": "libx264", "webm": "libvpx-vp9", "mkv": "libx264rgb", "webp": "libwebp"}
     codec = codecs.get(video_format, video_format)
     assert row == {
         "tag": "eval/video",

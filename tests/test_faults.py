@@ -280,9 +280,9 @@ def test_an_encoder_that_dies_or_stops_is_an_error_with_its_file(video_format, h
 
 def test_an_encoder_that_dies_names_all_files_of_a_clip_in_parts():
     recorder = recorder_of()
-    for numbers in (range(5), range(5, 10)):
-        assert len(list(recorder.obs)) == numbers[0]  # looking at them ends a part
-        record(recorder, numbers)
+    record(recorder, range(5))
+    assert len(recorder.obs) == 5  # looking at them ends a part
+    record(recorder, range(5, 10))
     ffmpeg = the_encoder(Path.cwd())
     os.kill(ffmpeg, signal.SIGKILL)
     with pytest.raises(EncoderError) as error:
@@ -315,7 +315,7 @@ def test_a_wrong_ffmpeg_is_an_error_that_says_what_and_where(binary):
         output, errors = child.communicate(timeout=60)
     assert child.returncode == 0, errors.decode()
     assert output.startswith(b"EncoderError ")
-    assert (b"game.part-" if binary == "/bin/true" else binary.encode()) in output
+    assert binary.encode() in output
 
 
 def test_an_ffmpeg_that_is_deleted_is_an_error_until_it_is_back(tmp_path):

@@ -385,7 +385,10 @@ def scenario(data, folder):
                 other.skip, other.make_grid = model.skip, model.grid
                 models.append(model.copy(other, args))
             case 12:
-                dump(model, recorder.close)
+                if video_format == "memory":  # its frames stay
+                    recorder.close()
+                else:
+                    dump(model, recorder.close)
             case _:
                 match data.number(0, 3):
                     case 0:

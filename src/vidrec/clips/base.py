@@ -82,6 +82,11 @@ class Clip(ABC):
         return self._obs
 
     @property
+    def shown(self) -> int:
+        """How many frames there are to publish: those of the list, if the user has it."""
+        return self.frames if self._obs is None else len(self._obs)
+
+    @property
     def changed(self) -> bool:
         """Whether the user has changed the list."""
         if self._obs is None or len(self._obs) != len(self._own):

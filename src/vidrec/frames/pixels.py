@@ -184,7 +184,8 @@ def _levels(pixels: "np.ndarray[Any, Any]", described: str) -> "np.ndarray[Any, 
     scaled = np.empty(min(BLOCK, source.size), np.float32)
     for begin in range(0, source.size, BLOCK):
         block = source[begin : begin + BLOCK]
-        rounded = np.multiply(block, 255, out=scaled[: len(block)], casting="same_kind")
+        with np.errstate(all="ignore"):  # what is too large, or NaN, is seen below
+            rounded = np.multiply(block, 255, out=scaled[: len(block)], casting="same_kind")
         rounded += ROUNDING
         bits = rounded.view(np.int32)
         if bits.min() < ROUNDING_BITS or bits.max() > ROUNDING_BITS + 255:  # so are those of NaN

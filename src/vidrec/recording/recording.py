@@ -203,7 +203,13 @@ class Recording:
                         if stream.fresh or stream.failed or self.max_frames is not None:
                             frames = self._admit(stream, frames)
                         if len(frames):
-                            stream.write(frames)
+                            try:
+                                stream.write(frames)
+                            except FrameError:
+                                if stream.clip is None or not stream.clip.changed:
+                                    raise
+                                self._settle(stream)  # the user has made room for frames of another size
+                                stream.write(self._admit(stream, frames))
                     except Exception as error:
                         if isinstance(error, EncoderError):  # it names what is left
                             stream.fail(0 if self.on_error == "raise" else stream.frames + len(frames))

@@ -66,7 +66,7 @@ class Stream:
     @property
     def frames(self) -> int:
         """How many frames its clips have."""
-        return 0 if (clip := self.clip) is None else clip.frames
+        return 0 if (clip := self.clip) is None else clip.shown
 
     @property
     def offered(self) -> int:
