@@ -89,7 +89,8 @@ CORE_TESTS := tests/test_dropin.py tests/test_recorder.py tests/test_obs.py test
 	tests/test_compat.py tests/test_compile.py tests/test_benchmarl.py
 
 test-versions: .venvs/.oldest  ## the core of the tests with the lowest versions of everything
-	.venvs/oldest/bin/python -m pytest $(PARALLEL) -q -m "not long" $(CORE_TESTS)
+	# what packages of different ages warn each other of is not ours
+	.venvs/oldest/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS)
 
 soak: .venv/.dev  ## the tests of what may go wrong, with 100 kills and 10,000 clips
 	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL) tests/test_faults.py

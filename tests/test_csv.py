@@ -105,6 +105,7 @@ def test_an_existing_video_is_never_replaced():
     ]
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_warning_that_is_an_error_comes_after_the_video_is_published():
     CSVLogger("run").log_video("video", video_of(1), step=0)
     recorder = VideoRecorder(CSVLogger("run"), "video")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchrl.record
+from conftest import since_torchrl
 from numbered_frames import numbered, numbers_in, read_number, rows
 from torch import nn
 from torchrl.envs import Compose, TransformedEnv
@@ -240,7 +241,8 @@ def test_frames_in_memory_stay_over_close_as_in_torchrl():
     assert (video == reference).all()
 
 
-def test_without_a_logger_frames_stay_for_the_animation(monkeypatch):
+@since_torchrl("0.13")
+def test_without_a_logger_frames_stay_for_the_animation():
     pytest.importorskip("matplotlib").use("agg")
     recorder = VideoRecorder(None, None, skip=1)
     env = TransformedEnv(PixelsEnv(), recorder)

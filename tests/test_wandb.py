@@ -263,6 +263,8 @@ def test_a_video_of_another_format_is_refused_and_stays():
 def test_the_media_file_is_a_real_one_also_where_the_run_links_to_media(symlink, hashed):
     import wandb
 
+    if "allow_media_symlink" not in wandb.Settings.model_fields:
+        pytest.skip(f"wandb {wandb.__version__} does not link to media")
     logger = make_logger(settings=wandb.Settings(allow_media_symlink=True, symlink=symlink))
     digests = hashed(logger)
     recorder = VideoRecorder(logger, "video", skip=1)
@@ -432,5 +434,4 @@ def test_a_run_that_is_disabled_keeps_nothing(tmp_path):
     recorder = VideoRecorder(logger, "video", skip=1)
     recorder._apply_transform(numbered(1))
     assert recorder.dump() is None
-    folder = Path(logger.experiment.dir).parent
-    assert not list(folder.rglob("*.mp4"))
+    assert not list(tmp_path.rglob("*.mp4"))
