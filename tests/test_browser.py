@@ -218,7 +218,9 @@ def assert_plays(frame, numbers, fps):
         assert (number - first - least) % len(numbers) <= most - least, shown
 
 
-@pytest.mark.parametrize("video_format", ["apng", "gif", "webp"])
+@pytest.mark.parametrize(
+    "video_format", ["apng", *(pytest.param(name, marks=pytest.mark.long) for name in ("gif", "webp"))]
+)
 def test_tensorboard_plays_the_numbers_of_each_step_as_fast_as_asked(browser, serve, video_format):
     logger = TensorboardLogger("run", "logs", video_format=video_format)
     world = PixelsEnv(frame=lambda number, env_id: numbered(500 + number, (96, 128)))

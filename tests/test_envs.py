@@ -472,6 +472,7 @@ def test_wandb_has_what_an_episode_was_in_the_caption(monkeypatch):
     assert logged[0]["video"]._caption == "episode 0, return 2, length 2, terminated"
 
 
+@pytest.mark.long
 def test_the_examples_of_envs_run():
     require("pygame")
     run_example("keep_best")

@@ -87,7 +87,7 @@ def test_each_format_at_its_defaults_holds_every_frame_at_its_time(ffmpeg, fps, 
         assert length == pytest.approx(75 * (1 if fps == "30" else 1.001) / 30, abs=0.02)
 
 
-@pytest.mark.parametrize("who", ["the training", "the training and its encoders"])
+@pytest.mark.parametrize("who", [pytest.param("the training", marks=pytest.mark.long), "the training and its encoders"])
 def test_a_kill_costs_what_the_promises_say_and_repair_makes_ordinary_videos(ffmpeg, who, tmp_path):
     with started(VICTIM + FOREVER, 1 / 60, 60, "numbers", *OLD_ENCODED) as victim:
         returned = dots(victim, 200)

@@ -179,10 +179,9 @@ def test_the_workers_of_a_data_loader_have_its_numbers():
 def test_torchrl_does_not_warn_of_recorders_in_workers(caplog):
     torchrl_logger.addHandler(caplog.handler)
     try:
-        for kind in (SerialEnv, ParallelEnv):
-            env = kind(2, make_env)
-            env.rollout(2)
-            env.close()
+        env = SerialEnv(2, make_env)
+        env.rollout(2)
+        env.close()
     finally:
         torchrl_logger.removeHandler(caplog.handler)
     assert "VideoRecorder" not in caplog.text
@@ -205,7 +204,7 @@ env.close()
 """
 
 
-@pytest.mark.parametrize("how", ["RANK", "init_process_group"])
+@pytest.mark.parametrize("how", ["RANK", pytest.param("init_process_group", marks=pytest.mark.long)])
 def test_each_rank_has_a_name_of_its_own(how, tmp_path):
     script = tmp_path / "rank.py"
     script.write_text(RANK.format(tests=str(Path(__file__).parent), init=how != "RANK"))
@@ -227,6 +226,7 @@ def test_a_program_of_one_rank_has_none(monkeypatch):
     assert videos() == {"video_0"}
 
 
+@pytest.mark.long
 def test_each_actor_of_ray_has_a_name_of_its_own(tmp_path):
     require("ray")
     script = tmp_path / "actors.py"

@@ -65,6 +65,7 @@ def run_example(name):
     subprocess.run([sys.executable, script], check=True, capture_output=True)
 
 
+@pytest.mark.long
 def test_the_tensorboard_example_leaves_a_video_at_each_step():
     require("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -77,6 +78,7 @@ def test_the_tensorboard_example_leaves_a_video_at_each_step():
     assert len(decode(Path("game.apng"))) == 100
 
 
+@pytest.mark.long
 def test_the_wandb_example_leaves_a_video_at_each_step(monkeypatch):
     require("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
@@ -85,7 +87,9 @@ def test_the_wandb_example_leaves_a_video_at_each_step(monkeypatch):
     assert [len(decode(video)) for video in videos] == [100] * 3
 
 
-@pytest.mark.parametrize("example", ["atari", "cheetah", "grid"])
+@pytest.mark.parametrize(
+    "example", ["atari", *(pytest.param(name, marks=pytest.mark.long) for name in ("cheetah", "grid"))]
+)
 def test_the_example_runs_and_leaves_its_video(example):
     if example == "cheetah":
         require("dm_control")

@@ -404,6 +404,7 @@ def test_torchrls_own_recorder_writes_through_our_logger():
     assert left(logger) == []
 
 
+@pytest.mark.long
 @since_torchrl("0.12")
 def test_dump_takes_less_than_a_tenth_of_torchrls():
     ours = make_logger()
