@@ -15,6 +15,7 @@ from torchrl.record.loggers import utils
 
 import vidrec
 from vidrec import CSVLogger, TeeLogger, TensorboardLogger, VideoRecorder, VidrecWarning, WandbLogger
+from vidrec.compat import get_logger_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Failed to load image Python extension")
 
@@ -55,7 +56,7 @@ def test_a_logger_that_vidrec_has_not_is_torchrls(tmp_path, monkeypatch):
     made = {}
     for name in ("MLFlowLogger", "TrackioLogger"):
         monkeypatch.setattr(utils, name, lambda name=name, **settings: made.update({name: settings}) or name)
-    fresh = vidrec.loggers.utils._with_our_loggers(utils.get_logger)
+    fresh = get_logger_of(vidrec.CSVLogger, vidrec.TensorboardLogger, vidrec.WandbLogger)
     assert fresh("mlflow", "logs", "run", mlflow_kwargs={"tags": {}}) == "MLFlowLogger"
     assert fresh("trackio", "logs", "run") == "TrackioLogger"
     assert made["MLFlowLogger"]["tracking_uri"] == (tmp_path / "logs").as_uri()
