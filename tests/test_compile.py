@@ -92,6 +92,18 @@ def test_an_episode_that_ends_in_the_graph_has_its_video(batch_size):
     assert names == ({"video_ep0"} if not batch_size else {"video_env0_ep0", "video_env1_ep0"})
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_in_a_loop_of_compiled_steps_the_end_that_a_transform_behind_makes_is_not_seen(before):
+    logger = KeepLogger()
+    transforms = [StepCounter(max_steps=3), VideoRecorder(logger, "video", skip=1, dump_on_done=True)]
+    env = TransformedEnv(TensorEnv(), Compose(*transforms[:: 1 if before else -1]))
+    walk(env, 3)
+    env.reset()
+    assert [greys(video) for video in logger.videos] == ([[0, 1, 2, 3]] if before else [])
+    env.transform.dump()
+    assert greys(logger.videos[-1]) == ([0] if before else [0, 1, 2, 3, 0])  # nothing is lost
+
+
 def test_out_keys_are_filled_and_two_recorders_have_each_their_frames(counts):
     loggers = [KeepLogger(), KeepLogger()]
     first = VideoRecorder(loggers[0], "first", skip=1, out_keys=["seen"])

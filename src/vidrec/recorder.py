@@ -295,15 +295,17 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _step_in_graph(self, next_tensordict: TensorDictBase) -> TensorDictBase:
         """Leave a call in the graph that takes the same step with the same entries."""
-        values = [next_tensordict.get(key, None) for key in self._graph_keys]
-        if not values or not all(isinstance(value, Tensor) for value in values):
+        found = [(at, next_tensordict.get(key, None)) for at, key in enumerate(self._graph_keys)]
+        found = [(at, value) for at, value in found if value is not None]  # a transform behind may add what is missing
+        if not found or not all(isinstance(value, Tensor) for _, value in found):
             return self._step_outside_graph(next_tensordict)
-        self._graph_call(values)
+        self._graph_call([value for _, value in found], [at for at, _ in found])
         return self._pass_on(next_tensordict)
 
-    def _step_of_graph(self, values: Sequence[Tensor]) -> None:
+    def _step_of_graph(self, values: Sequence[Tensor], which: Sequence[int]) -> None:
         _, batch_size, *_ = self._source_of
-        tensordict = TensorDict(dict(zip(self._graph_keys, values, strict=True)), batch_size)
+        keys = [self._graph_keys[at] for at in which]
+        tensordict = TensorDict(dict(zip(keys, values, strict=True)), batch_size)
         self._step(tensordict, tensordict)
 
     @torch.compiler.disable
