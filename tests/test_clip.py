@@ -415,7 +415,10 @@ def test_the_frame_rate_in_an_mp4_is_exact(clip, fps):
         path = clip.finish().path
         (units,) = struct.unpack(">I", box(path, *media, "mdhd")[12:16])
         entries, frames, duration = struct.unpack(">III", box(path, *media, "minf", "stbl", "stts")[4:16])
-        assert (entries, frames, Fraction(units, duration)) == (1, clip.frames, fps)
+        assert Fraction(units, duration) == fps
+        # FFmpeg 4.2 ends the last frame after a second, where a copied file has less than one frame a second
+        short = clip.encoding.copied and fps < 1
+        assert (entries, frames) in [(1, clip.frames), *[(2, clip.frames - 1)] * short]
 
 
 def test_an_mp4_has_one_moov_at_the_front_or_the_end_and_no_fragments(clip):
