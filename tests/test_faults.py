@@ -67,6 +67,16 @@ def dots(victim, count):
     return returned
 
 
+def kill(victim, count, who="the training and its encoders"):
+    """Kill a training that has recorded so many frames; return how many it had by then, and its encoders."""
+    returned = dots(victim, count)
+    os.kill(victim.pid, signal.SIGSTOP)  # it closes no pipe before its encoders are dead
+    ffmpegs = children(victim.pid)
+    for pid in (*(ffmpegs if who != "the training" else ()), victim.pid):
+        os.kill(pid, signal.SIGKILL)
+    return returned + len(victim.stdout.read()), ffmpegs
+
+
 def videos(folder=".", pattern="*.*"):
     found = Path(folder, "csv_logs/run/videos").glob(pattern)
     return sorted(path for path in found if path.suffix != ".log")
@@ -143,12 +153,7 @@ REPAIR = "from vidrec.__main__ import main; import sys; sys.argv[1:] = ['repair'
 )
 def test_a_kill_of_everything_at_once_loses_at_most_two_seconds(tmp_path, fps, frames, frame):
     with started(VICTIM + FOREVER, 1 / fps, fps, frame, *ENCODED, cwd=tmp_path) as victim:
-        returned = dots(victim, frames)
-        os.kill(victim.pid, signal.SIGSTOP)  # it closes no pipe before its encoders are dead
-        ffmpegs = children(victim.pid)
-        for pid in (*ffmpegs, victim.pid):
-            os.kill(pid, signal.SIGKILL)
-        returned += len(victim.stdout.read())
+        returned, ffmpegs = kill(victim, frames)
     assert len(ffmpegs) == len(ENCODED)
     wait_for_encoders(tmp_path)
     assert all(".part-" in path.name for path in videos(tmp_path))

@@ -5,9 +5,7 @@ The FFmpeg of the virtual environment is that of all other tests. Here are the s
 """
 
 import json
-import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -17,8 +15,8 @@ import imageio_ffmpeg
 import pytest
 from conftest import OLD_ENCODED, missing
 from numbered_frames import numbers_in, rows
-from processes import children, started, wait_for_encoders
-from test_faults import FOREVER, VICTIM, dots
+from processes import started, wait_for_encoders
+from test_faults import FOREVER, VICTIM, dots, kill
 from test_repair import is_ordinary
 
 SYSTEM = shutil.which("ffmpeg")
@@ -90,11 +88,7 @@ def test_each_format_at_its_defaults_holds_every_frame_at_its_time(ffmpeg, fps, 
 @pytest.mark.parametrize("who", [pytest.param("the training", marks=pytest.mark.long), "the training and its encoders"])
 def test_a_kill_costs_what_the_promises_say_and_repair_makes_ordinary_videos(ffmpeg, who, tmp_path):
     with started(VICTIM + FOREVER, 1 / 60, 60, "numbers", *OLD_ENCODED) as victim:
-        returned = dots(victim, 200)
-        os.kill(victim.pid, signal.SIGSTOP)
-        for pid in (*(children(victim.pid) if who != "the training" else ()), victim.pid):
-            os.kill(pid, signal.SIGKILL)
-        returned += len(victim.stdout.read())
+        returned, _ = kill(victim, 200, who)
     wait_for_encoders(tmp_path)
     assert all(".part-" in path.name for path in Path("csv_logs/run/videos").iterdir())
     used, done, problems, seconds = json.loads(run(REPAIR))

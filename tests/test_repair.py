@@ -18,9 +18,9 @@ import pytest
 import torch
 from conftest import ENCODED, missing, product
 from numbered_frames import decode, numbered, numbers_in, read_number
-from processes import children, encoders, started, wait_for_encoders, within
+from processes import encoders, started, wait_for_encoders, within
 from test_clip import boxes
-from test_faults import FOREVER, VICTIM, dots
+from test_faults import FOREVER, VICTIM, kill
 
 from vidrec import CSVLogger, TeeLogger, VideoRecorder
 from vidrec.clips import EncodedClip, open_clip
@@ -137,11 +137,7 @@ def is_ordinary(path):
 @pytest.mark.parametrize("who", ["the training", "the training and its encoders"])
 def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_path):
     with started(VICTIM + FOREVER, 1 / 60, 60, "numbers", *ALL, cwd=tmp_path) as victim:
-        returned = dots(victim, 200)
-        os.kill(victim.pid, signal.SIGSTOP)
-        for pid in (*(children(victim.pid) if who != "the training" else ()), victim.pid):
-            os.kill(pid, signal.SIGKILL)
-        returned += len(victim.stdout.read())
+        returned, _ = kill(victim, 200, who)
     wait_for_encoders(tmp_path)
     run = tmp_path / "csv_logs/run"
     paths = {path.suffix[1:]: path for path in repaired(run)}

@@ -28,7 +28,7 @@ from vidrec.graph import Call
 from vidrec.loggers.csv import CSVLogger
 from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure
-from vidrec.recording.place import base_env
+from vidrec.recording.origin import base_env
 from vidrec.recording.recording import Recording, frames_of
 from vidrec.recording.stream import Stream
 from vidrec.sources.envs import Ended, EnvSource

@@ -15,10 +15,6 @@ class TensorClip(Clip):
         self._obs: list[Tensor] = []
 
     @property
-    def obs(self) -> list[Tensor]:
-        return self._obs
-
-    @property
     def changed(self) -> bool:
         return False
 

@@ -116,7 +116,7 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
         keywords = {keyword: settings[keyword] for keyword in LOG_KEYWORDS if keyword in settings}
         if isinstance(video, str | PathLike | BytesIO):
             media = wandb.Video(video if isinstance(video, BytesIO) else fspath(video), format=settings.get("format"))
-            self._log_payload({name: media}, step=step, **keywords)
+            log_to_wandb(self, {name: media}, step, **keywords)
             return None
         if not isinstance(video, Video):
             video = _levels(as_video(video, name), name)

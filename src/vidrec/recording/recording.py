@@ -33,7 +33,7 @@ from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.tee import loggers_of
 from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure, Failures, tell
-from vidrec.recording.place import place
+from vidrec.recording.origin import origin
 from vidrec.recording.retention import Retention
 from vidrec.recording.stream import Stream, Unpublished
 
@@ -62,7 +62,7 @@ class Recording:
         failures: what went wrong and was not raised.
         iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
             process count together, so that their videos do not get the same name.
-        place: the rank, actor and worker that records, as it is in the names of its videos; None for the first.
+        origin: the rank, actor and worker that records, as it is in the names of its videos; None for the first.
         streams: what is recorded, by env id. There is always the one of no env, first.
         pending: finished clips that not all loggers have taken, for the next `dump`.
         env: weak reference to the environment that the recorder is in, if any.
@@ -84,7 +84,7 @@ class Recording:
         self.pending: list[Unpublished] = []
         self.env: Callable[[], Any] = lambda: None
         self.lineage = (*ancestors, uuid.uuid4().hex)
-        self.place: str | None = None
+        self.origin: str | None = None
         self._closed: list[Unpublished] = []  # what was published when the environment was closed
         self.failures = Failures()
         self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
@@ -236,7 +236,7 @@ class Recording:
         return frames
 
     def _open(self, stream: Stream) -> None:
-        self.place = place(self.env(), str(self.tag))
+        self.origin = origin(self.env(), str(self.tag))
         stream.open(
             self.loggers, self._name(stream.env_id, stream.episode_so_far), self.settings, max(1, len(self.streams) - 1)
         )
@@ -373,7 +373,7 @@ class Recording:
             name = entry.name if suffix is None else self._name(entry.env_id, entry.episode, suffix, entry.output)
             for logger, old in entry.taken:
                 try:
-                    video = old if isinstance(old, Video) else entry.output.finished()
+                    video = old if isinstance(old, Video) else entry.video
                     new = logger.log_video(name, video, entry.step if step is None else step, **self.settings)
                     if isinstance(new, Video):
                         videos.append(new)
@@ -388,7 +388,7 @@ class Recording:
         """Delete the files of videos that were kept for another name."""
         for entry in self._closed:
             if entry.needs_clip:
-                entry.output.delete_published(entry.output.finished(), [])
+                entry.output.delete_published(entry.video, entry.videos)
         self._closed.clear()
 
     @contextmanager
@@ -449,14 +449,14 @@ class Recording:
                 published, failed = output.publish(entry.name, video, entry.step, self.settings)
                 entry.taken += published
                 errors += failed
-                own = [taken for _, taken in published if isinstance(taken, Video)]
-                videos += own
+                videos += [taken for _, taken in published if isinstance(taken, Video)]
                 if not output.loggers:
                     self.pending.remove(entry)
                     if closing:
+                        entry.video = video
                         self._closed.append(entry)
                     if not closing or not entry.needs_clip:
-                        errors += output.delete_published(video, own)
+                        errors += output.delete_published(video, entry.videos)
             refused = [error for error in failed if not isinstance(error, VidrecWarning)]
             for one, logger in zip(refused, output.loggers, strict=True):
                 where = f"in {video.path}" if isinstance(video, Video) else "in memory"
@@ -496,9 +496,9 @@ class Recording:
     def _name(
         self, env_id: int | None, episode: Episode | None, suffix: str | None = None, output: Output | None = None
     ) -> str:
-        """Return the name of a video; a logger that takes tensors is told none of the place, as in TorchRL."""
-        place = None if output is not None and isinstance(output.clip, TensorClip) else self.place
-        parts = [self.tag, place, None if env_id is None else f"env{env_id}", suffix]
+        """Return the name of a video; a logger that takes tensors is told none of the origin, as in TorchRL."""
+        where = None if output is not None and isinstance(output.clip, TensorClip) else self.origin
+        parts = [self.tag, where, None if env_id is None else f"env{env_id}", suffix]
         parts += [] if episode is None or episode.of_grid else [f"ep{episode.number}"]
         return "_".join(str(part) for part in parts if part is not None)
 

@@ -24,11 +24,18 @@ class Unpublished:
     episode: Episode | None
     taken: list[tuple[VideoLogger, Any]] = field(default_factory=list)
     """The loggers that have it, and what each returned."""
+    video: Any = None
+    """What the clip made, if it may be logged again."""
+
+    @property
+    def videos(self) -> list[Video]:
+        """The files that loggers have of it."""
+        return [video for _, video in self.taken if isinstance(video, Video)]
 
     @property
     def needs_clip(self) -> bool:
-        """Whether there is no file with the video but that of the clip."""
-        return not all(isinstance(video, Video) for _, video in self.taken)
+        """Whether a logger has it in no file, so that it can be logged again from that of the clip alone."""
+        return len(self.videos) < len(self.taken)
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""Where a recording is made: the rank, actor or worker that tells its videos from those of others with the same tag.
+"""The origin of a recording: the rank, actor or worker that tells its videos from those of others with the same tag.
 
 The first worker and rank 0 add nothing, so that a single one names its videos as a program without workers does.
 """
@@ -13,6 +13,8 @@ import socket
 import sys
 from typing import Any
 
+import torch.distributed as dist
+import torch.utils.data
 from torchrl.envs import EnvBase, SerialEnv, TransformedEnv
 
 from vidrec.files import forks
@@ -21,7 +23,7 @@ INDEX_KEYS = ("worker_idx", "idx", "env_id", "i")
 """What TorchRL calls the number of a worker, among the arguments of the function that its process runs."""
 
 
-def place(env: EnvBase | None, tag: str) -> str | None:
+def origin(env: EnvBase | None, tag: str) -> str | None:
     """Return ``"rank1_worker2"`` or a part of it, for who records `env` here; None for the first, or only one.
 
     Called while a frame is recorded.
@@ -40,8 +42,6 @@ def place(env: EnvBase | None, tag: str) -> str | None:
 
 def _rank() -> int:
     """Return the rank of a distributed program, of ``torch.distributed`` or `torchrun`."""
-    import torch.distributed as dist
-
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank()
     rank = os.environ.get("RANK", "")
@@ -131,7 +131,5 @@ def _given_number() -> int:
         numbers = [process._kwargs[key] for key in INDEX_KEYS if isinstance(process._kwargs.get(key), int)]
         if numbers:
             return int(numbers[0])
-    import torch.utils.data
-
     info = torch.utils.data.get_worker_info()
     return 1 if info is None else int(info.id)
