@@ -120,11 +120,11 @@ def rollout_and_dump(case: str, frames: int, size: tuple[int, int], folder: str)
 
 def dump_alone(case: str, frames: int, size: tuple[int, int], folder: str) -> dict[str, float]:
     """Time vidrec's `dump` after frames that came as fast as they could."""
-    frames = scene(size)
+    loop = scene(size)
     recorder = vidrec.VideoRecorder(vidrec.CSVLogger("bench", folder, video_format="mp4"), "clip", skip=1)
     for length in (WARM_UP, frames):
         for i in range(length):
-            recorder(TensorDict({"pixels": frames[i % len(frames)][None]}, [1]))
+            recorder(TensorDict({"pixels": loop[i % len(loop)][None]}, [1]))
         start = time.perf_counter()
         video = recorder.dump()
         dump_s = time.perf_counter() - start
