@@ -14,6 +14,7 @@ Each is also the built-in one in brackets:
 
 import importlib.util
 import textwrap
+import warnings
 from collections.abc import Sequence
 
 
@@ -43,6 +44,19 @@ class EncoderError(VidrecError, OSError):
 
 class VidrecWarning(UserWarning):
     """What was recorded is safe, but not quite as asked: another name, frames beyond a bound."""
+
+
+class Once:
+    """A warning that is given once."""
+
+    def __init__(self) -> None:
+        self.given = False
+
+    def __call__(self, text: str) -> None:
+        """Warn, if this is the first time."""
+        if not self.given:
+            self.given = True
+            warnings.warn(text, VidrecWarning, stacklevel=3)
 
 
 def need(package: str, what: str, extra: str | None = None) -> None:

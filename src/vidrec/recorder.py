@@ -2,14 +2,15 @@
 
 import os
 import sys
+import textwrap
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
-from tensordict import NonTensorData, NonTensorStack, TensorDict, TensorDictBase
+from tensordict import NonTensorStack, TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
 from torch.compiler import is_compiling
@@ -23,7 +24,7 @@ from vidrec.clips import Video
 from vidrec.compat import require
 from vidrec.episode import Episode
 from vidrec.errors import SettingError, add_note, message, raise_first
-from vidrec.frames import Entries, Look, check_layout
+from vidrec.frames import Entries, Found, Look, Reading, readings
 from vidrec.graph import Call
 from vidrec.loggers.csv import CSVLogger
 from vidrec.recording import lifetime
@@ -34,11 +35,12 @@ from vidrec.recording.stream import Stream
 from vidrec.sources.envs import Ended, EnvSource
 from vidrec.sources.samples import Samples
 from vidrec.sources.selection import Selection
+from vidrec.sources.specs import bounds_of, stack_of
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
 
 
-OF_THIS_PROCESS = ("_owner", "_samples", "_source", "_source_of", "_graph_keys", "_graph_call")
+OF_THIS_PROCESS = ("_owner", "_samples", "_source", "_source_of", "_graph_keys", "_graph_call", "_readings")
 """What a copy does not get: it records for itself."""
 
 _recorders: "weakref.WeakKeyDictionary[EnvBase, dict[str, weakref.ref[VideoRecorder]]]" = weakref.WeakKeyDictionary()
@@ -117,6 +119,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     _recording: Recording
     _source: EnvSource | None
     _source_of: Any
+    _readings: list[tuple[NestedKey, str, Reading]]
 
     def __init__(
         self,
@@ -131,11 +134,14 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         max_frames: int | None = None,
         dump_on_done: bool = False,
         *,
-        layout: str | None = None,
         env_ids: Sequence[int] | slice | None = None,
         episode_trigger: Callable[[int], bool] | None = None,
         step_trigger: Callable[[int], bool] | None = None,
         keep: Callable[[Episode], bool] | None = None,
+        layout: str | Mapping[NestedKey, str] | None = None,
+        stack: Any = None,
+        value_range: Any = None,
+        colormap: str | Mapping[NestedKey, str] | None = None,
         on_error: str = "raise",
         **kwargs: Any,
     ) -> None:
@@ -156,7 +162,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if len(self.in_keys) != len(self.out_keys):
             raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
         self.center_crop = center_crop
-        self.layout = None if layout is None else check_layout(layout)
+        self._given = readings(self.in_keys, layout, stack, value_range, colormap)
         self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
         self._selection.check(dump_on_done, max_frames)
         self._recording.keep, self._recording.on_error = keep, on_error
@@ -165,7 +171,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _keep(self, recording: Recording) -> None:
         """Record into `recording`, whose videos are finished when no recorder has it any more."""
         self.__dict__.update(_recording=recording, _owner=lifetime.owner(recording), _samples=None)
-        self.__dict__.update(_source=None, _source_of=None, _graph_keys=(), _graph_call=None)
+        self.__dict__.update(_source=None, _source_of=None, _graph_keys=(), _graph_call=None, _readings=[])
 
     # TorchRL's attributes, kept in the recording, where the end of the process and copies find them
 
@@ -369,7 +375,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _record(self, tensordict: TensorDictBase, source: EnvSource, streams: list[Stream]) -> None:
         """Read the frames that streams want, and write them."""
         try:
-            entries = Entries.read(self._entries(tensordict), self.layout)
+            entries = Entries.read(self._entries(tensordict, still=True))
             if not entries:
                 return
             blank = None
@@ -417,10 +423,12 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Keep frames that come without an environment."""
         if self._samples is None:
             self.__dict__["_samples"] = Samples(self._recording, self._selection)
+            self._resolve_readings()
         try:
             of = sample if isinstance(sample, TensorDictBase) else None
-            found = [("frame", sample, None)] if of is None else self._entries(of)
-            if entries := Entries.read(found, self.layout):
+            alone: Found = ("frame", sample, self._readings[0][2], None, 0, False)
+            found = [alone] if of is None else self._entries(of, still=False)
+            if entries := Entries.read(found):
                 look = Look(self.center_crop, self.make_grid)
                 self._samples.record(entries, of, look, self.skip, self.dump_on_done)
         except Exception as error:
@@ -452,9 +460,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self._graph_call = Call(self._step_of_graph)
         if (original := self._original(env)) is not None:
             self.__dict__.update(_recording=original._recording, _owner=original._owner, _source=original._source)
+            self._readings = original._readings
             return
         if before is not None:
             self._finish_all(before.leave())
+        self._resolve_readings()
         base = base_env(env)
         _recorders.setdefault(base, {})[self._recording.id] = weakref.ref(self)
         self._recording.env = weakref.ref(base)
@@ -466,6 +476,16 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             selection=self._selection,
             stream=self._recording.stream,
         )
+
+    def _resolve_readings(self) -> None:
+        """Ask the environment, or the transforms of the buffer, what they know of the entries with frames."""
+        auto = any(reading.auto for reading in self._given.values())
+        spec = self.parent.full_observation_spec if auto and self.parent is not None else None
+        self._readings = []
+        for key, reading in self._given.items():
+            hint = None if reading.layout or reading.stack else stack_of(self, key)
+            bounds = None if spec is None else bounds_of(spec.get(key, None))
+            self._readings.append((key, repr(key), reading.resolved(hint, bounds)))
 
     def _original(self, env: EnvBase) -> "VideoRecorder | None":
         """Return the recorder that this one is a copy of, if it records the same base env for another transformed one.
@@ -480,22 +500,20 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 return original
         return None
 
-    def _entries(self, tensordict: TensorDictBase) -> list[tuple[str, Any, int | None]]:
-        """Return name, data and the number of batch axes of each entry with frames."""
-        found: list[tuple[str, Any, int | None]] = []
-        for key in self.in_keys:
+    def _entries(self, tensordict: TensorDictBase, *, still: bool) -> list[Found]:
+        """Return the entries with frames; `still`: they are those of one moment."""
+        found: list[Found] = []
+        for key, name, reading in self._readings:
             value = tensordict.get(key, None)
-            if value is None:
-                if self.missing_tolerance:
-                    continue
-                raise KeyError(f"{self}: {key!r} not found in tensordict {tensordict}")
-            if isinstance(value, NonTensorStack):
-                found.append((repr(key), value.tolist(), None))
-            elif isinstance(value, NonTensorData):
-                found.append((repr(key), value.data, None))
-            else:
-                holder = tensordict if isinstance(key, str) else tensordict.get(key[:-1])
-                found.append((repr(key), value, holder.batch_dims))
+            if isinstance(value, Tensor):
+                dims = tensordict.batch_dims
+                agents = 0 if isinstance(key, str) else tensordict.get(key[:-1]).batch_dims - dims
+                found.append((name, value, reading, dims, agents, still))
+            elif value is not None:
+                data = value.tolist() if isinstance(value, NonTensorStack) else getattr(value, "data", value)
+                found.append((name, data, reading, None, 0, still))
+            elif not self.missing_tolerance:
+                raise KeyError(_missing(key, tensordict))
         return found
 
     def _behind(self) -> Iterator[torchrl_recorder.VideoRecorder]:
@@ -506,6 +524,16 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             for behind in members[1 + next(i for i, member in enumerate(members) if member is transform) :]:
                 yield from (module for module in behind.modules() if isinstance(module, torchrl_recorder.VideoRecorder))
             transform = container()
+
+
+def _missing(key: NestedKey, tensordict: TensorDictBase) -> str:
+    """Return what to do about an entry that is not there."""
+    there = textwrap.shorten(", ".join(sorted(map(repr, tensordict.keys(True, True)))), 200) or "none"
+    return (
+        f"there is no entry {key!r} to record; there are {there}. Pixels come with from_pixels=True of GymEnv, "
+        "DMControlEnv and others, or from PixelRenderTransform before the recorder, of an env that can render "
+        '(render_mode="rgb_array"); in_keys= names an entry that holds frames'
+    )
 
 
 def _is_probe() -> bool:

@@ -13,7 +13,7 @@ from vidrec.ffmpeg.encoding import FORMATS, Encoding
 from vidrec.files.names import move_to
 from vidrec.files.places import Place, local_place
 from vidrec.frames import arrange, check_layout, to_rgb
-from vidrec.frames.entries import CHANNELS
+from vidrec.frames.layout import CHANNELS
 
 BY_SUFFIX = {f".{row.extension}": video_format for video_format, row in FORMATS.items()}
 

@@ -6,6 +6,7 @@ those that the training keeps busy.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidrec.errors import FrameError
+from vidrec.errors import FrameError, Once
+
+OVERSHOOT = 0.05
+"""How far values may lie outside of their range, as a part of it: what a bicubic resize makes of sharp edges."""
 
 HALF_LEVEL = 0.5 / 255
 """How far a float may lie outside of [0, 1]: what rounding to one of 256 levels brings back inside."""
@@ -29,18 +33,42 @@ that size has none for a fraction (IEEE 754). One pass and a comparison fewer th
 ROUNDING_BITS = int(ROUNDING.view(np.int32))
 
 
-def to_rgb(x: Tensor, *, name: str = "frame", shape: tuple[int, ...] | None = None) -> Tensor:
-    """Return frames ``[N, H, W, C]`` of any dtype, on any device, as uint8 ``[N, H, W, 3]`` in main memory.
+Range = tuple[float, float]
+Array = np.ndarray[Any, Any]
 
-    uint8 stays as it is. bool becomes 0 and 255, other integers are clamped to 0..255, floats in [0, 1] are scaled
-    by 255 and rounded, in float32 and to even. Grey is repeated, RGBA is composed on black. What needs no change is not
-    copied. Errors call it `name` of `shape`, if that is not the shape of `x`.
+
+@dataclass(frozen=True)
+class Colours:
+    """How the values of a frame become those of an image.
+
+    Attributes:
+        value_range: the values that become 0 and 255, and those between linearly; None goes by the dtype.
+        colormap: uint8 ``[256, 3]``, the colours of the levels of one channel; None is grey.
+        overshoot: warns, once, of values that are clamped.
+    """
+
+    value_range: Range | None = None
+    colormap: Array | None = field(default=None, compare=False)
+    overshoot: Once = field(default_factory=Once, compare=False)
+
+
+def to_rgb(
+    x: Tensor, *, name: str = "frame", shape: tuple[int, ...] | None = None, colours: Colours | None = None
+) -> Tensor:
+    """Return frames ``[..., H, W, C]`` of any dtype, on any device, as uint8 ``[..., H, W, 3]`` in main memory.
+
+    uint8 stays as it is. bool becomes 0 and 255, other integers must be in 0..255, floats in [0, 1] are scaled by 255
+    and rounded, in float32 and to even; or `colours` says what values mean. Grey is repeated, or coloured, RGBA is
+    composed on black. What needs no change is not copied. Errors call it `name` of `shape`, if that is not the shape
+    of `x`.
 
     Raises:
-        FrameError: floats outside of [0, 1] by more than half a grey level, NaN, complex numbers.
+        FrameError: values outside of their range by more than half a grey level and `OVERSHOOT`, NaN, complex numbers.
     """
-    pixels = _to_uint8(x, f"{name} of shape {tuple(shape or x.shape)} and dtype {x.dtype}")
+    pixels = _to_uint8(x, f"{name} of shape {tuple(shape or x.shape)} and dtype {x.dtype}", colours or Colours())
     if pixels.shape[-1] == 1:
+        if colours is not None and colours.colormap is not None:
+            return torch.from_numpy(colours.colormap[pixels[..., 0]])
         return torch.from_numpy(pixels).expand(*pixels.shape[:-1], 3)
     if pixels.shape[-1] == 4:
         rgb, alpha = pixels[..., :3].astype(np.uint16), pixels[..., 3:]
@@ -65,7 +93,7 @@ def take(x: Tensor, at: NDArray[np.integer]) -> Tensor:
 
 
 def is_unknown(x: Tensor, zeros: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which frames ``[N, H, W, C]`` are TorchRL's stand-in for one that is not known.
+    """Return which frames ``[N, ..., C]`` are TorchRL's stand-in for one that is not known.
 
     That is NaN all over, and zeros all over where `zeros` says that this is no frame. One value of each frame is looked
     at, and all of those of which that one may stand for nothing.
@@ -73,7 +101,7 @@ def is_unknown(x: Tensor, zeros: NDArray[np.bool_]) -> NDArray[np.bool_]:
     unknown = np.zeros(len(x), bool)
     if not x.is_floating_point() and not zeros.any():
         return unknown
-    corners = x[:, 0, 0, 0].cpu().float().numpy()
+    corners = x.flatten(1)[:, 0].cpu().float().numpy()
     for at in np.flatnonzero(np.isnan(corners)):
         unknown[at] = np.isnan(x[int(at)].cpu().float().numpy()).all()
     for at in np.flatnonzero((corners == 0) & zeros):
@@ -86,15 +114,8 @@ def is_black(frame: Tensor) -> bool:
     return not frame.detach().cpu().float().numpy().any()
 
 
-def blacken(x: Tensor, which: NDArray[np.bool_], *, name: str = "frame") -> Tensor:
-    """Return frames ``[N, H, W, C]`` of which some are black; `x` stays as it is."""
-    black = np.zeros(x.shape[1:], np.uint8)
-    frames = [black if blank else _to_uint8(x[i], name) for i, blank in enumerate(which)]
-    return torch.from_numpy(np.stack(frames))
-
-
 def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "frame") -> Tensor:
-    """Return the middle of frames ``[N, H, W, C]``, `size` a side or (height, width), as a view.
+    """Return the middle of frames ``[..., H, W, C]``, `size` a side or (height, width), as a view.
 
     The offset is half of what is cut, rounded to even as in torchvision.
 
@@ -102,13 +123,13 @@ def center_crop(x: Tensor, size: int | tuple[int, int], *, name: str = "frame") 
         FrameError: the frame is smaller than that.
     """
     height, width = size if isinstance(size, tuple) else (size, size)
-    if height > x.shape[1] or width > x.shape[2]:
+    if height > x.shape[-3] or width > x.shape[-2]:
         raise FrameError(
-            f"{name} is {tuple(x.shape[1:3])} (height, width), too small for center_crop={size}; "
+            f"{name} is {tuple(x.shape[-3:-1])} (height, width), too small for center_crop={size}; "
             "choose a crop no larger than the frame"
         )
-    top, left = round((x.shape[1] - height) / 2), round((x.shape[2] - width) / 2)
-    return x[:, top : top + height, left : left + width]
+    top, left = round((x.shape[-3] - height) / 2), round((x.shape[-2] - width) / 2)
+    return x[..., top : top + height, left : left + width, :]
 
 
 def grid(x: Tensor) -> Tensor:
@@ -131,6 +152,12 @@ def grid(x: Tensor) -> Tensor:
         cells[full, : n - full * columns] = source[full * columns :]
         cells[full, n - full * columns :] = 0
     return torch.from_numpy(canvas).view(1, rows * height, columns * width, channels)
+
+
+def row(x: Tensor) -> Tensor:
+    """Join the frames of each of ``[N, A, H, W, 3]`` from left to right, ``[N, H, A * W, 3]``."""
+    n, beside, height, width, channels = x.shape
+    return x.transpose(1, 2).reshape(n, height, beside * width, channels)
 
 
 def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
@@ -156,26 +183,28 @@ def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
     return torch.from_numpy(canvas)
 
 
-def _to_uint8(x: Tensor, described: str) -> "np.ndarray[Any, Any]":
+def _to_uint8(x: Tensor, described: str, colours: Colours) -> Array:
     if x.dtype.is_complex:
         raise FrameError(f"{described} is complex; expected uint8, or floats in [0, 1]")
     if x.dtype.is_floating_point and x.dtype != torch.float64:
         x = x.float()  # numpy has no bfloat16
     pixels = x.cpu().numpy()
+    if colours.value_range is not None:
+        return _mapped(pixels, colours.value_range, described)
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * 255
     if pixels.dtype.kind == "f":
-        return _levels(pixels, described)
-    if pixels.dtype.kind == "i":
-        pixels = np.maximum(pixels, 0)
-    if np.iinfo(pixels.dtype).max > 255:
-        pixels = np.minimum(pixels, 255)
+        return _levels(pixels, described, colours.overshoot)
+    low, high = pixels.min(), pixels.max()
+    if low < 0 or high > 255:
+        _check_overshoot(float(low), float(high), 255, described, colours.overshoot)
+        pixels = np.clip(pixels, *np.clip((0, 255), np.iinfo(pixels.dtype).min, np.iinfo(pixels.dtype).max))
     return pixels.astype(np.uint8)
 
 
-def _levels(pixels: "np.ndarray[Any, Any]", described: str) -> "np.ndarray[Any, Any]":
+def _levels(pixels: Array, described: str, overshoot: Once) -> Array:
     """Return floats in [0, 1] as uint8 of the same memory layout, scaled by 255 and rounded to even."""
     if 0 in pixels.strides:  # a view that repeats itself
         pixels = pixels.copy()
@@ -191,11 +220,42 @@ def _levels(pixels: "np.ndarray[Any, Any]", described: str) -> "np.ndarray[Any, 
         if bits.min() < ROUNDING_BITS or bits.max() > ROUNDING_BITS + 255:  # so are those of NaN
             low, high = block.min(), block.max()
             if not (low >= -HALF_LEVEL and high <= 1 + HALF_LEVEL):
-                low, high = pixels.min(), pixels.max()
-                raise FrameError(
-                    f"{described} has values from {low:g} to {high:g}; expected floats in [0, 1] (divide by 255, undo "
-                    "the normalisation, or record before it), or uint8"
-                )
+                _check_overshoot(float(pixels.min()), float(pixels.max()), 1, described, overshoot)
             np.clip(bits, ROUNDING_BITS, ROUNDING_BITS + 255, out=bits)
         target[begin : begin + BLOCK] = bits  # the lowest byte of each
     return levels
+
+
+def _mapped(pixels: Array, value_range: Range, described: str) -> Array:
+    """Return values as uint8 of the same memory layout, mapped linearly, clamped, and rounded to even."""
+    low, high = value_range
+    if 0 in pixels.strides:
+        pixels = pixels.copy()
+    levels = np.empty_like(pixels, np.uint8)
+    source, target = pixels.ravel("K"), levels.ravel("K")
+    for begin in range(0, source.size, BLOCK):
+        block = source[begin : begin + BLOCK].astype(np.float64)
+        with np.errstate(all="ignore"):  # infinity is clamped
+            block = np.clip((block - low) * (255 / (high - low)), 0, 255)
+        if np.isnan(block).any():
+            raise FrameError(f"{described} holds NaN; expected numbers, which value_range={value_range} maps")
+        target[begin : begin + BLOCK] = np.rint(block)
+    return levels
+
+
+def _check_overshoot(low: float, high: float, one: int, described: str, overshoot: Once) -> None:
+    """Warn of values that lie a little outside of 0 to `one`; raise `FrameError` if they lie far."""
+    came, expected = f"{described} has values from {low:g} to {high:g}", "floats in [0, 1]" if one == 1 else "0 to 255"
+    if -OVERSHOOT * one <= low and high <= (1 + OVERSHOOT) * one:
+        overshoot(
+            f"{came}; expected {expected}. What lies outside is clamped, as after a resize; value_range=(low, high) "
+            "says what is black and what is white"
+        )
+        return
+    if one == 1 and low >= -OVERSHOOT * 255 and 1 < high <= (1 + OVERSHOOT) * 255:
+        what = "value_range=(0, 255) records floats up to 255"
+    elif one == 1:
+        what = 'value_range=(low, high), or "auto" for the bounds of the spec, says which values are black and white'
+    else:
+        what = "value_range=(low, high) says which values are black and white, such as (0, 10_000) for a depth in mm"
+    raise FrameError(f"{came}; expected {expected}. {what}")

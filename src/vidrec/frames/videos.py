@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vidrec.errors import FrameError
 from vidrec.frames.arrays import as_tensor
-from vidrec.frames.entries import CHANNELS
+from vidrec.frames.layout import CHANNELS
 
 
 def as_video(data: Any, name: str = "video") -> Tensor:
