@@ -138,22 +138,36 @@ def test_floats_are_scaled_and_not_cast_to_black():
     assert ours[0][1].unique().tolist() == [128]
 
 
-@pytest.mark.parametrize(
-    ("value", "dtype", "theirs_has", "ours_has"),
-    [(True, torch.bool, 1, 255), (300, torch.int16, 44, 255), (-1, torch.int16, 255, 0)],
-)
-def test_other_integers_are_clamped_and_bool_is_black_and_white(value, dtype, theirs_has, ours_has):
-    theirs, ours = both(PixelsEnv(frame=lambda number, env_id: torch.full((6, 8, 3), value, dtype=dtype)), skip=1)
-    assert theirs[0][1].unique().tolist() == [theirs_has]
-    assert ours[0][1].unique().tolist() == [ours_has]
+def of_value(value, dtype):
+    return PixelsEnv(frame=lambda number, env_id: torch.full((6, 8, 3), value, dtype=dtype))
 
 
-def test_rgba_is_recorded_on_black():
+def test_bool_is_black_and_white():
+    theirs, ours = both(of_value(True, torch.bool), skip=1)
+    assert theirs[0][1].unique().tolist() == [1]
+    assert ours[0][1].unique().tolist() == [255]
+
+
+@pytest.mark.parametrize(("value", "theirs_has"), [(300, 44), (-100, 156)])
+def test_other_integers_beyond_255_are_refused_and_not_cast(value, theirs_has):
+    logger = KeepLogger()
+    env = TransformedEnv(of_value(value, torch.int16), torchrl.record.VideoRecorder(logger, "tag", skip=1))
+    env.reset()
+    env.transform.dump()
+    assert logger.videos[0].unique().tolist() == [theirs_has]
+    env = TransformedEnv(of_value(value, torch.int16), VideoRecorder(logger, "tag", skip=1))
+    with pytest.raises(FrameError, match=r"expected 0 to 255\. value_range="):
+        env.reset()
+
+
+def test_four_channels_are_refused_until_layout_says_rgba_on_black():
     frame = torch.tensor([200, 100, 50, 128], dtype=torch.uint8).expand(6, 8, 4)
     with pytest.raises(RuntimeError, match="Invalid observation shape"):
         torchrl.record.VideoRecorder(KeepLogger(), "tag")._apply_transform(frame)
+    with pytest.raises(FrameError, match=r'one RGBA frame \(layout="HWC"\) or a stack of 4 grey frames \(stack=4'):
+        VideoRecorder(KeepLogger(), "tag")._apply_transform(frame)
     logger = KeepLogger()
-    recorder = VideoRecorder(logger, "tag")
+    recorder = VideoRecorder(logger, "tag", layout="HWC")
     recorder._apply_transform(frame)
     recorder.dump()
     assert logger.videos[0][0, 0, :, 0, 0].tolist() == [100, 50, 25]

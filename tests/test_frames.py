@@ -200,15 +200,9 @@ def test_what_is_already_in_main_memory_is_not_copied():
     [
         (torch.uint8, [0, 7, 255], [0, 7, 255]),
         (torch.bool, [0, 1], [0, 255]),
-        (torch.int8, [-128, -1, 0, 7, 127], [0, 0, 0, 7, 127]),
-        *(
-            (dtype, [torch.iinfo(dtype).min, 0, 7, 255, 256, torch.iinfo(dtype).max], [0, 0, 7, 255, 255, 255])
-            for dtype in (torch.int16, torch.int32, torch.int64)
-        ),
-        *(
-            (dtype, [0, 7, 255, 256, torch.iinfo(dtype).max], [0, 7, 255, 255, 255])
-            for dtype in (torch.uint16, torch.uint32, torch.uint64)
-        ),
+        (torch.int8, [0, 7, 127], [0, 7, 127]),
+        *((dtype, [0, 7, 255], [0, 7, 255]) for dtype in (torch.int16, torch.int32, torch.int64)),
+        *((dtype, [0, 7, 255], [0, 7, 255]) for dtype in (torch.uint16, torch.uint32, torch.uint64)),
         *((dtype, [0, 0.2, 0.6, 1], [0, 51, 153, 255]) for dtype in (torch.float16, torch.float32, torch.float64)),
         (torch.bfloat16, [0, 0.5, 1], [0, 128, 255]),
         (torch.float64, [0.5 / 255, 1.5 / 255, 2.5 / 255], [0, 2, 2]),
@@ -326,6 +320,10 @@ def test_frames_side_by_side_keep_their_pixels_over_black(n, sizes):
 
 @quick
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=20))
-def test_integers_are_clamped(values):
+def test_integers_are_levels_or_refused(values):
     x = torch.tensor(values).reshape(1, 1, -1, 1)
-    assert to_rgb(x)[0, 0, :, 0].tolist() == [min(255, max(0, value)) for value in values]
+    if min(values) >= 0 and max(values) <= 255:
+        assert to_rgb(x)[0, 0, :, 0].tolist() == values
+    else:
+        with pytest.raises(FrameError, match="expected 0 to 255"):
+            to_rgb(x)

@@ -42,8 +42,11 @@ class RunningEpisode:
     of_grid: bool = False
     length: int = 0
     return_: float = 0.0
+    terminated: bool = False
+    truncated: bool = False
 
     def end(self, *, terminated: bool = False, truncated: bool = False) -> Episode:
-        """Return the episode as it is now; unfinished if neither flag is true."""
-        cut = truncated and not terminated
+        """Return the episode as it is now; unfinished if no flag is true, its own included."""
+        terminated = terminated or self.terminated
+        cut = (truncated or self.truncated) and not terminated
         return Episode(self.env_id, self.number, self.length, self.return_, terminated, cut, self.of_grid)

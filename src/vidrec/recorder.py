@@ -162,6 +162,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if len(self.in_keys) != len(self.out_keys):
             raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
         self.center_crop = center_crop
+        self._renames = list(self.in_keys) != list(self.out_keys)
         self._given = readings(self.in_keys, layout, stack, value_range, colormap)
         self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
         self._selection.check(dump_on_done, max_frames)
@@ -293,7 +294,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             streams = []
         if streams:
             self._record(next_tensordict, source, streams)
-        if self.in_keys != self.out_keys:
+        if self._renames:
             self._pass_on(next_tensordict)
         if source.ends:
             self._finish(source, next_tensordict)
@@ -375,7 +376,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _record(self, tensordict: TensorDictBase, source: EnvSource, streams: list[Stream]) -> None:
         """Read the frames that streams want, and write them."""
         try:
-            entries = Entries.read(self._entries(tensordict, still=True))
+            entries = Entries.read(self._entries(tensordict, len(self._source_of[1]), still=True))
             if not entries:
                 return
             blank = None
@@ -427,7 +428,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         try:
             of = sample if isinstance(sample, TensorDictBase) else None
             alone: Found = ("frame", sample, self._readings[0][2], None, 0, False)
-            found = [alone] if of is None else self._entries(of, still=False)
+            found = [alone] if of is None else self._entries(of, of.batch_dims, still=False)
             if entries := Entries.read(found):
                 look = Look(self.center_crop, self.make_grid)
                 self._samples.record(entries, of, look, self.skip, self.dump_on_done)
@@ -500,13 +501,12 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 return original
         return None
 
-    def _entries(self, tensordict: TensorDictBase, *, still: bool) -> list[Found]:
-        """Return the entries with frames; `still`: they are those of one moment."""
+    def _entries(self, tensordict: TensorDictBase, dims: int, *, still: bool) -> list[Found]:
+        """Return the entries with frames; `still`: all axes behind the first `dims` belong to one moment."""
         found: list[Found] = []
         for key, name, reading in self._readings:
             value = tensordict.get(key, None)
             if isinstance(value, Tensor):
-                dims = tensordict.batch_dims
                 agents = 0 if isinstance(key, str) else tensordict.get(key[:-1]).batch_dims - dims
                 found.append((name, value, reading, dims, agents, still))
             elif value is not None:

@@ -82,6 +82,9 @@ GOP_SECONDS = 2
 ENLARGE_TO = 256
 """Frames whose colours are stored at half the resolution are enlarged until the shorter side has this many pixels."""
 
+MAX_SIDE = 4096
+"""But not so that a side is longer than this, which players and encoders take; a longer frame stays as it is."""
+
 FACTORS = (1, 2, 4)
 """By which factors: 3 would put every other edge into the middle of two pixels that share a colour."""
 
@@ -118,7 +121,7 @@ class Encoding:
         pixel_format: FFmpeg's ``-pix_fmt``; None chooses yuv420p (mp4, webm), or yuv444p for another encoder in mkv.
         scale: a whole factor, 1 to 16, by which frames are enlarged, nearest neighbour. None enlarges frames whose
             colours are stored at half the resolution (yuv420p), by 2, or by 4 if that does not bring the shorter side
-            to 256 pixels, and no others.
+            to 256 pixels, and no others; never to more than 4096 pixels a side.
         options: more of the encoder's own options, such as ``{"tune": "animation"}``.
 
     Raises:
@@ -273,7 +276,8 @@ class Encoding:
             return self.scale
         if not self._subsampled:
             return 1
-        return next((factor for factor in FACTORS if factor * min(size) >= ENLARGE_TO), FACTORS[-1])
+        factors = [factor for factor in FACTORS if factor * max(size) <= MAX_SIDE] or [1]
+        return next((factor for factor in factors if factor * min(size) >= ENLARGE_TO), factors[-1])
 
     def _filters(self, size: tuple[int, int]) -> str:
         factor = self.factor(size)

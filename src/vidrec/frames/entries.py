@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,8 +37,7 @@ class Entry:
     colours: Colours
 
 
-@dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """How frames become those of a video."""
 
     center_crop: int | tuple[int, int] | None
@@ -109,7 +108,7 @@ class Entries(tuple[Entry, ...]):
             and blank is None
             and not look.center_crop
             and self[0].colours.value_range is None
-            and not (look.make_grid and len(first) > 1)
+            and not (look.make_grid and first.shape[0] > 1)
         ):
             frames: NDArray[np.uint8] = first.numpy()
             return frames

@@ -58,14 +58,14 @@ def to_rgb(
     """Return frames ``[..., H, W, C]`` of any dtype, on any device, as uint8 ``[..., H, W, 3]`` in main memory.
 
     uint8 stays as it is. bool becomes 0 and 255, other integers must be in 0..255, floats in [0, 1] are scaled by 255
-    and rounded, in float32 and to even; or `colours` says what values mean. Grey is repeated, or coloured, RGBA is
+    and rounded, in float32 and to even. With `colours`, which says what values mean, an overshoot is clamped. Grey is repeated, or coloured, RGBA is
     composed on black. What needs no change is not copied. Errors call it `name` of `shape`, if that is not the shape
     of `x`.
 
     Raises:
         FrameError: values outside of their range by more than half a grey level and `OVERSHOOT`, NaN, complex numbers.
     """
-    pixels = _to_uint8(x, f"{name} of shape {tuple(shape or x.shape)} and dtype {x.dtype}", colours or Colours())
+    pixels = _to_uint8(x, f"{name} of shape {tuple(shape or x.shape)} and dtype {x.dtype}", colours)
     if pixels.shape[-1] == 1:
         if colours is not None and colours.colormap is not None:
             return torch.from_numpy(colours.colormap[pixels[..., 0]])
@@ -183,28 +183,28 @@ def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
     return torch.from_numpy(canvas)
 
 
-def _to_uint8(x: Tensor, described: str, colours: Colours) -> Array:
+def _to_uint8(x: Tensor, described: str, colours: Colours | None) -> Array:
     if x.dtype.is_complex:
         raise FrameError(f"{described} is complex; expected uint8, or floats in [0, 1]")
     if x.dtype.is_floating_point and x.dtype != torch.float64:
         x = x.float()  # numpy has no bfloat16
     pixels = x.cpu().numpy()
-    if colours.value_range is not None:
+    if colours is not None and colours.value_range is not None:
         return _mapped(pixels, colours.value_range, described)
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == bool:
         return pixels.astype(np.uint8) * 255
     if pixels.dtype.kind == "f":
-        return _levels(pixels, described, colours.overshoot)
+        return _levels(pixels, described, colours)
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 255:
-        _check_overshoot(float(low), float(high), 255, described, colours.overshoot)
+        _check_overshoot(float(low), float(high), 255, described, colours)
         pixels = np.clip(pixels, *np.clip((0, 255), np.iinfo(pixels.dtype).min, np.iinfo(pixels.dtype).max))
     return pixels.astype(np.uint8)
 
 
-def _levels(pixels: Array, described: str, overshoot: Once) -> Array:
+def _levels(pixels: Array, described: str, colours: Colours | None) -> Array:
     """Return floats in [0, 1] as uint8 of the same memory layout, scaled by 255 and rounded to even."""
     if 0 in pixels.strides:  # a view that repeats itself
         pixels = pixels.copy()
@@ -220,7 +220,7 @@ def _levels(pixels: Array, described: str, overshoot: Once) -> Array:
         if bits.min() < ROUNDING_BITS or bits.max() > ROUNDING_BITS + 255:  # so are those of NaN
             low, high = block.min(), block.max()
             if not (low >= -HALF_LEVEL and high <= 1 + HALF_LEVEL):
-                _check_overshoot(float(pixels.min()), float(pixels.max()), 1, described, overshoot)
+                _check_overshoot(float(pixels.min()), float(pixels.max()), 1, described, colours)
             np.clip(bits, ROUNDING_BITS, ROUNDING_BITS + 255, out=bits)
         target[begin : begin + BLOCK] = bits  # the lowest byte of each
     return levels
@@ -243,11 +243,13 @@ def _mapped(pixels: Array, value_range: Range, described: str) -> Array:
     return levels
 
 
-def _check_overshoot(low: float, high: float, one: int, described: str, overshoot: Once) -> None:
+def _check_overshoot(low: float, high: float, one: int, described: str, colours: Colours | None) -> None:
     """Warn of values that lie a little outside of 0 to `one`; raise `FrameError` if they lie far."""
     came, expected = f"{described} has values from {low:g} to {high:g}", "floats in [0, 1]" if one == 1 else "0 to 255"
+    if colours is None:
+        raise FrameError(f"{came}; expected {expected}{' (divide by 255), or uint8' if one == 1 else ''}")
     if -OVERSHOOT * one <= low and high <= (1 + OVERSHOOT) * one:
-        overshoot(
+        colours.overshoot(
             f"{came}; expected {expected}. What lies outside is clamped, as after a resize; value_range=(low, high) "
             "says what is black and what is white"
         )

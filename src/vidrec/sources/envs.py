@@ -5,7 +5,7 @@
     make_grid=True      one video, a grid of all envs   the same, finished when all are done at the same step
     make_grid=False     a video for each env            a video for each env and each of its episodes
 
-A single env is one of one. The frame after the last step belongs to the episode that ended, that of the reset to the
+A single env is one of one. With `by_agent`, each agent of an env has videos of its own. The frame after the last step belongs to the episode that ended, that of the reset to the
 one that begins.
 """
 
@@ -47,17 +47,22 @@ class EnvSource:
         env: EnvBase,
         batch_size: torch.Size,
         *,
+        agents: int | None,
         make_grid: bool,
         dump_on_done: bool,
         selection: Selection,
-        stream: Callable[[int | None], Stream],
+        stream: Callable[[int | None, int | None], Stream],
     ) -> None:
         self._selection, self._of_grid = selection, bool(make_grid)
         self.by_episode = selection.by_episode(dump_on_done)
-        self._count = batch_size.numel()
-        self._chosen = np.array(selection.of_envs(self._count))
-        self.by_env = self._count > 1 and not make_grid
-        self.streams = [stream(int(env_id)) for env_id in self._chosen] if self.by_env else [stream(None)]
+        self._count, self._agents = batch_size.numel(), agents or 1
+        chosen = selection.of_envs(self._count)
+        self._chosen = np.repeat(chosen, self._agents)
+        self.by_env = (self._count > 1 or agents is not None) and not make_grid
+        self.streams = [stream(None, None)]
+        if self.by_env:
+            envs = chosen if self._count > 1 else [None]
+            self.streams = [stream(env_id, at) for env_id in envs for at in (range(agents) if agents else [None])]
         self.picks = self.by_env or len(self._chosen) != self._count
         self.ends = self.by_episode or selection.step_trigger is not None
         self._at = {id(stream): at for at, stream in enumerate(self.streams)}
@@ -72,6 +77,9 @@ class EnvSource:
         self._running: list[RunningEpisode | None] = [None] * len(self.streams)
         self._numbers = [-1] * len(self.streams)
         self.stepped: TensorDictBase | None = None
+        self._whole: list[RunningEpisode | None] = [None] * len(self.streams)
+        self._follows = False  # whether there is one
+        self._last: TensorDictBase | None = None
         self._idle = True  # whether an env has no running episode
         self._steps = 0
         self._wanted = [] if selection.step_trigger is not None else list(self.streams)
@@ -86,6 +94,8 @@ class EnvSource:
                 self._count_step(tensordict)
                 if self.native_autoreset:
                     return self._due(self._which(~self._flags(self._done, tensordict)), skip)
+        elif self._follows:
+            self._follow(tensordict)
         elif self._selection.step_trigger is not None:
             self._trigger()
         wanted = self._wanted
@@ -99,10 +109,13 @@ class EnvSource:
 
     def begin(self, which: Flags | None) -> None:
         """Begin the episodes of envs that are reset; None is all."""
+        at = range(len(self.streams)) if which is None else np.flatnonzero(which).tolist()
         if self.by_episode:
-            self._begin(range(len(self.streams)) if which is None else np.flatnonzero(which).tolist())
+            self._begin(at)
         elif self._selection.step_trigger is not None:
             self._drop_dumped()
+        elif (self.by_env or self._count == 1) and not self.resets_itself and not self.native_autoreset:
+            self._begin_whole(at)
 
     def offer(self, which: Flags | None, skip: int) -> list[Stream]:
         """Return the streams that want a frame of the envs that are reset; None is all."""
@@ -110,6 +123,16 @@ class EnvSource:
         for stream in reset:
             stream.resets += 1
         return self._due(reset, skip)
+
+    def settle(self) -> None:
+        """Say of each stream whose clip is exactly one episode which one it is; a dump follows."""
+        if not self._follows or self._last is None:
+            return
+        done, terminated = self._flags(self._done, self._last), self._flags(self._terminated, self._last)
+        for at, (stream, episode) in enumerate(zip(self.streams, self._whole, strict=True)):
+            if episode is not None and done[at] and stream.count:
+                episode.terminated, episode.truncated = bool(terminated[at]), not terminated[at]
+                stream.episode = episode
 
     def resets(self, tensordict: TensorDictBase) -> Flags | None:
         """Return which envs are reset, by the entries "_reset"; None if there are none, and all are."""
@@ -149,14 +172,17 @@ class EnvSource:
         """
         if not self.picks:
             return entries
+        if self.by_env and self._agents > 1:
+            entries = entries.choose(lambda frames, name: frames.flatten(0, 1) if frames.ndim == 5 else frames)
         for entry in entries:
-            if len(entry.frames) != self._count:
+            if len(entry.frames) != (expected := self._count * self._agents):
                 raise FrameError(
                     f"{entry.name} holds {len(entry.frames)} frames; expected one for each of {self._count} envs"
+                    + (f" and {self._agents} agents" if self._agents > 1 else "")
                 )
-        if self.by_env and len(streams) == self._count:
+        if self.by_env and len(streams) == expected:
             return entries
-        at = np.array([stream.env_id for stream in streams]) if self.by_env else self._chosen
+        at = np.array([stream.at(self._agents) for stream in streams]) if self.by_env else self._chosen
         return entries.choose(lambda frames, name: take(frames, at))
 
     def may_be_zeros(self, tensordict: TensorDictBase, streams: Sequence[Stream]) -> Flags:
@@ -164,7 +190,7 @@ class EnvSource:
 
         Of envs that are done, where TorchRL has the first frame of the next episode, and not always the last one.
         """
-        picked = self._chosen if not self.by_env else np.array([stream.env_id for stream in streams])
+        picked = self._chosen if not self.by_env else np.array([stream.env_id or 0 for stream in streams])
         if not self.resets_itself:
             return np.zeros(len(picked), bool)
         flags: Flags = all_of(self._done, tensordict, self._count)[picked]
@@ -235,6 +261,31 @@ class EnvSource:
             ]
         self._idle = None in self._running
         raise_first(errors)
+
+    def _begin_whole(self, at: Sequence[int]) -> None:
+        """Follow the episodes that clips begin with; a clip that has frames before is not exactly one episode."""
+        for i in at:
+            self._numbers[i] += 1
+            stream = self.streams[i]
+            stream.episode = None
+            self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], of_grid=True)
+        self._follows, self._last = any(self._whole), None
+
+    def _follow(self, tensordict: TensorDictBase) -> None:
+        """Count a step of the episodes that clips are so far."""
+        self._last = tensordict
+        if self._count == 1 and self._agents == 1 and len(self._reward_keys) == 1:
+            reward = tensordict.get(self._reward_keys[0], None)
+            own = [0.0 if reward is None else float(reward.sum())]
+        else:
+            own = sum_of(self._reward_keys, tensordict, self._count)[self._chosen].tolist()
+        for at, (stream, episode) in enumerate(zip(self.streams, self._whole, strict=True)):
+            if episode is not None:
+                episode.length += 1
+                episode.return_ += own[at]
+                if not stream.count:  # it was dumped meanwhile
+                    self._whole[at] = stream.episode = None
+                    self._follows = any(self._whole)
 
     def _end(self, at: int) -> RunningEpisode | None:
         """Return the episode that runs in an env, which has none from now on."""
