@@ -28,6 +28,11 @@ class Episode:
     of_grid: bool = False
 
     @property
+    def unfinished(self) -> bool:
+        """Whether it had not ended: its video was finished before, by a reset, `dump` or ``env.close()``."""
+        return not self.terminated and not self.truncated
+
+    @property
     def ended(self) -> str:
         """``"terminated"``, ``"truncated"``, or ``"unfinished"``: its video was finished before it ended."""
         return "terminated" if self.terminated else "truncated" if self.truncated else "unfinished"

@@ -103,7 +103,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         env_ids: which envs of a batched env to record, their numbers or a slice; None is all.
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
-        keep: of an `Episode` that has ended, whether its video is kept; implies `dump_on_done`. See `keep_best`.
+        keep: of an `Episode` that has ended or is cut off, whether its video is kept; implies `dump_on_done`. See
+            `keep_best`.
+        step: returns the step of a video that `dump` is given none for, such as ``lambda: collected_frames``: when an
+            episode ends, for a clip of `step_trigger`, when the env is closed, at the end of the program, and for
+            ``dump()``. None counts the videos, and with a `CSVLogger` goes on after those of an earlier run.
         on_error: ``"raise"``, or ``"warn"``: what goes wrong while recording or publishing does not stop the program.
             The first error of each kind in a video is a `VidrecWarning`, and `dump` returns a `Failure`.
         **kwargs: passed on to ``logger.log_video``: for vidrec's loggers the settings of `vidrec.Encoding`.
@@ -136,6 +140,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         episode_trigger: Callable[[int], bool] | None = None,
         step_trigger: Callable[[int], bool] | None = None,
         keep: Callable[[Episode], bool] | None = None,
+        step: Callable[[], int] | None = None,
         on_error: str = "raise",
         **kwargs: Any,
     ) -> None:
@@ -146,6 +151,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 raise SettingError(f"{name}={value!r} must be a positive whole number, or None")
         if on_error not in ("raise", "warn"):
             raise SettingError(f"on_error={on_error!r} must be 'raise' or 'warn'")
+        if step is not None and not callable(step):
+            raise SettingError(f"step={step!r} must be a function that returns a whole number, or None")
         if isinstance(logger, str | os.PathLike):
             log_dir, exp_name = os.path.split(os.fspath(logger).rstrip("/"))
             logger = CSVLogger(exp_name, log_dir)
@@ -159,7 +166,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self.layout = None if layout is None else check_layout(layout)
         self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
         self._selection.check(dump_on_done, max_frames)
-        self._recording.keep, self._recording.on_error = keep, on_error
+        self._recording.keep, self._recording.step, self._recording.on_error = keep, step, on_error
         self._recording.check()
 
     def _keep(self, recording: Recording) -> None:
@@ -192,6 +199,16 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self._recording.delete()
         self._recording.replace(self._recording.shown, frames)
 
+    @property
+    def videos(self) -> list[Video]:
+        """The videos that were published since the last `dump` and by it, oldest first.
+
+        Those that episodes and triggers finished, those of copies in this process, and what ``env.close()`` dumped are
+        among them; what `keep_best` and `keep_last` displaced is not. The list begins anew with the first video that is
+        published after a `dump` has returned.
+        """
+        return self._recording.videos
+
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
         """Finish the video and publish it through the logger; on return it is whole and has its name.
 
@@ -200,12 +217,12 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
         Args:
             suffix: the name is ``<tag>_<suffix>``; None is ``<tag>``.
-            step: the step to log it at. None counts up from 0, with each video.
+            step: the step to log it at. None asks the recorder's `step`, or counts up with each video.
 
         Returns:
-            The video, this recorder's own before those of copies; None if there is none, or if for its logger it is no
-            file, but a tensor or an entry of TensorBoard. With ``on_error="warn"``, a `Failure` if something went wrong
-            since the last dump.
+            The last of `videos`: what was published since the last dump and by this one. None if there is none, or if
+            for its logger it is no file, but a tensor or an entry of TensorBoard. With ``on_error="warn"``, a `Failure`
+            if something went wrong since the last dump.
 
         Raises:
             EncoderError: FFmpeg failed.
@@ -387,6 +404,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             if not self._recording.tolerates(error, len(streams)):
                 raise
             return
+        self._recording.env_step = source.steps
         self._recording.write(streams, frames[:, None] if source.by_env else frames[None])
 
     def _finish(self, source: EnvSource, tensordict: TensorDictBase) -> None:
@@ -417,6 +435,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Keep frames that come without an environment."""
         if self._samples is None:
             self.__dict__["_samples"] = Samples(self._recording, self._selection)
+        self._recording.env_step = None
         try:
             of = sample if isinstance(sample, TensorDictBase) else None
             found = [("frame", sample, None)] if of is None else self._entries(of)
@@ -446,7 +465,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _enter(self, env: EnvBase, batch_size: torch.Size) -> None:
         """Begin to record an environment."""
-        before = self._source
+        before, same = self._source, self._source_of is not None and self._source_of[0]() is env
         self._source_of = (weakref.ref(env), batch_size, self.make_grid, self.dump_on_done)
         self._graph_keys = (*self.in_keys, *env.done_keys, *env.reward_keys)
         self._graph_call = Call(self._step_of_graph)
@@ -466,6 +485,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             selection=self._selection,
             stream=self._recording.stream,
         )
+        if before is not None and same:
+            self._source.steps = before.steps
 
     def _original(self, env: EnvBase) -> "VideoRecorder | None":
         """Return the recorder that this one is a copy of, if it records the same base env for another transformed one.

@@ -1,6 +1,7 @@
 """Stream, what is recorded of one env, or of all in one frame, clip after clip; and what of it is not yet published."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,8 @@ class Stream:
         beyond: frames that came after `max_frames`.
         episode: that runs, None where episodes do not matter.
         began: the env step at which `step_trigger` began the clip.
+        env_step: how many steps the environment had made at the first frame since the last video.
+        time: when that was recorded; None if there is none yet.
         failed: how many frames came of a clip that has failed, with ``on_error="warn"``; the others are lost until the
             next video.
         fresh: whether its next frame is the first of a clip.
@@ -62,6 +65,8 @@ class Stream:
     beyond: int = 0
     episode: RunningEpisode | None = None
     began: int | None = None
+    env_step: int | None = None
+    time: datetime | None = None
     failed: int = 0
     fresh: bool = True
 
@@ -95,14 +100,16 @@ class Stream:
         """Whether its environment was reset, for whatever reason, and not stepped."""
         return self.count == self.resets == 1 and (self.episode is None or self.episode.number == 0)
 
-    def open(self, loggers: list[VideoLogger], tag: str, settings: dict[str, object], beside: int) -> None:
+    def open(
+        self, loggers: list[VideoLogger], name: str, settings: dict[str, object], beside: int, tag: str | None
+    ) -> None:
         """Open a clip for each different encoding that `loggers` want; `beside` clips are recorded at a time."""
         before = self.clip  # an empty one, for another logger or tag
-        self.outputs = open_outputs(loggers, tag, settings)
+        self.outputs = open_outputs(loggers, name, settings)
         for output in self.outputs:
-            if output.clip is not None:
-                output.clip.env_id, output.clip.beside = self.env_id, beside
-                output.clip.episode = self.episode_so_far
+            if (clip := output.clip) is not None:
+                clip.tag, clip.env_id, clip.episode = tag, self.env_id, self.episode_so_far
+                clip.env_step, clip.time, clip.beside = self.env_step, self.time, beside
         if before is not None and self.clip is not None:
             self.clip.take_obs_of(before)
 
@@ -124,6 +131,7 @@ class Stream:
     def take(self) -> list[Output]:
         """Return the outputs, for publishing, and begin anew."""
         outputs, self.outputs, self.began, self.fresh = self.outputs, [], None, True
+        self.env_step = self.time = None
         self.begin()
         return outputs
 

@@ -40,6 +40,7 @@ class EnvSource:
         native_autoreset: whether the environment gives, when an env is done, the first frame of the next episode.
         resets_itself: whether what the environment gives for an unknown last frame may be zeros.
         stepped: the outcome of the last step, which transforms behind the recorder may still mark as done.
+        steps: how many steps of the environment came by.
     """
 
     def __init__(
@@ -73,11 +74,12 @@ class EnvSource:
         self._numbers = [-1] * len(self.streams)
         self.stepped: TensorDictBase | None = None
         self._idle = True  # whether an env has no running episode
-        self._steps = 0
+        self.steps = 0
         self._wanted = [] if selection.step_trigger is not None else list(self.streams)
 
     def step(self, tensordict: TensorDictBase, skip: int) -> list[Stream]:
         """Count a step, of which `tensordict` holds the outcome; return the streams that want its frame."""
+        self.steps += 1
         if self.by_episode:
             self.stepped = tensordict
             if self._idle:  # it was not reset
@@ -185,7 +187,7 @@ class EnvSource:
     def _trigger(self) -> None:
         """Begin a clip if `step_trigger` says so."""
         assert self._selection.step_trigger is not None
-        step, self._steps = self._steps, self._steps + 1
+        step = self.steps - 1
         if self._wanted:
             self._drop_dumped()
         if not self._wanted and self._selection.step_trigger(step):
