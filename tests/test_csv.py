@@ -5,6 +5,7 @@ import csv
 import os
 import pickle
 import tempfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 import cloudpickle
@@ -30,12 +31,15 @@ def video_of(*numbers):
 @pytest.mark.parametrize("scale", [1, 255], ids=["floats", "uint8"])
 def test_a_plain_tensor_becomes_a_video(video_format, scale):
     video = video_of(3, 1, 4, 1, 5)
+    now = datetime.now(timezone.utc).replace(microsecond=0)
     logger = CSVLogger("run", video_format=video_format, video_fps=25)
     published = logger.log_video("eval/video", video if scale == 255 else video / 255, step=7)
     assert published.path.samefile(f"csv_logs/run/videos/eval/video_7.{video_format}")
     assert numbers_in(published.path) == [3, 1, 4, 1, 5]
     [row] = rows()
     height, width = published.size
+    assert published.tag == "eval/video"
+    assert now <= datetime.fromisoformat(row.pop("time")) <= datetime.now(timezone.utc)
     codecs = {"mp4": "libx264", "webm": "libvpx-vp9", "mkv": "libx264rgb", "webp": "libwebp"}
     codec = codecs.get(video_format, video_format)
     assert row == {
@@ -48,7 +52,7 @@ def test_a_plain_tensor_becomes_a_video(video_format, scale):
         "width": str(width),
         "codec": codec,
         "seconds": "0.2",
-        **dict.fromkeys(("env_id", "episode", "return", "length", "ended", "dtype", "shape"), ""),
+        **dict.fromkeys(("env_id", "episode", "return", "length", "ended", "dtype", "shape", "env_step"), ""),
     }
 
 
@@ -111,9 +115,10 @@ def test_a_warning_that_is_an_error_comes_after_the_video_is_published():
     recorder = VideoRecorder(CSVLogger("run"), "video")
     recorder._apply_transform(numbered(2))
     with pytest.raises(VidrecWarning):  # as the tests' own settings want
-        recorder.dump()
+        recorder.dump(step=0)
     assert len(rows()) == 2
-    assert recorder.dump() is None
+    recorder.dump()
+    assert len(rows()) == 2
     assert numbers_in(Path("csv_logs/run/videos/video_0_1.mp4")) == [2]
 
 

@@ -130,15 +130,16 @@ def numbers(env_id, episode, steps):
 
 def test_one_video_for_each_env_until_dump():
     recorder = record(EpisodesEnv([[2], [9]]), 5, make_grid=False)
-    assert recorder.dump(step=7).env_id == 0
-    recorder.dump(step=8)
+    assert recorder.dump(step=7).env_id == 1
+    assert [video.env_id for video in recorder.videos] == [0, 1]
+    assert recorder.dump(step=8) is None
     assert found() == {
         "video_env0_7.mkv": [*numbers(0, 0, range(3)), *numbers(0, 1, range(3)), *numbers(0, 2, range(2))],
         "video_env1_7.mkv": numbers(1, 0, range(6)),
     }
     assert [(row["tag"], row["env_id"], row["episode"], row["ended"]) for row in rows()] == [
-        ("video_env0", "0", "", ""),
-        ("video_env1", "1", "", ""),
+        ("video", "0", "", ""),
+        ("video", "1", "", ""),
     ]
 
 
@@ -514,7 +515,7 @@ def test_keep_tells_episodes_that_are_equal_from_one_another():
     )
     TransformedEnv(EpisodesEnv([[2]], batch_size=()), other).rollout(2, break_when_any_done=False)
     assert [name.rpartition("_")[0] for name in found()] == ["other_ep0"]
-    assert [row["tag"] for row in rows()] == ["other_ep0"]
+    assert [(row["tag"], row["file"]) for row in rows()] == [("other", "videos/other_ep0_0.mkv")]
 
 
 def test_keep_best_takes_nan_for_the_worst_and_copies_begin_anew():

@@ -15,8 +15,8 @@ class Episode:
             envs.
         terminated: whether it ended by itself.
         truncated: whether it was cut off, such as by a bound on its steps, and did not also end by itself.
-        of_grid: whether it is that of all envs in one frame, or of a single env with ``make_grid=True``, which is
-            the default; the name of its video has no number then, as in TorchRL.
+        numbered: whether the name of its video has its number. It has none for a grid, for a single env with
+            ``make_grid=True``, which is the default, as in TorchRL, and for a video of `dump`.
     """
 
     env_id: int | None
@@ -25,7 +25,12 @@ class Episode:
     return_: float
     terminated: bool
     truncated: bool
-    of_grid: bool = False
+    numbered: bool = True
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it had not ended: its video was finished before, by a reset, `dump` or ``env.close()``."""
+        return not self.terminated and not self.truncated
 
     @property
     def ended(self) -> str:
@@ -39,7 +44,7 @@ class RunningEpisode:
 
     env_id: int | None
     number: int
-    of_grid: bool = False
+    numbered: bool = True
     length: int = 0
     return_: float = 0.0
     terminated: bool = False
@@ -49,4 +54,4 @@ class RunningEpisode:
         """Return the episode as it is now; unfinished if no flag is true, its own included."""
         terminated = terminated or self.terminated
         cut = (truncated or self.truncated) and not terminated
-        return Episode(self.env_id, self.number, self.length, self.return_, terminated, cut, self.of_grid)
+        return Episode(self.env_id, self.number, self.length, self.return_, terminated, cut, self.numbered)

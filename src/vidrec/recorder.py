@@ -24,7 +24,7 @@ from vidrec.clips import Video
 from vidrec.compat import require
 from vidrec.episode import Episode
 from vidrec.errors import SettingError, add_note, message, raise_first
-from vidrec.frames import Entries, Found, Look, Reading, readings
+from vidrec.frames import Entries, Found, Look, Reading, agents_in, readings
 from vidrec.graph import Call
 from vidrec.loggers.csv import CSVLogger
 from vidrec.recording import lifetime
@@ -105,7 +105,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         env_ids: which envs of a batched env to record, their numbers or a slice; None is all.
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
-        keep: of an `Episode` that has ended, whether its video is kept; implies `dump_on_done`. See `keep_best`.
+        keep: of an `Episode` that has ended or is cut off, whether its video is kept; implies `dump_on_done`. See
+            `keep_best`.
+        step: returns the step of a video that `dump` is given none for, such as ``lambda: collected_frames``: when an
+            episode ends, for a clip of `step_trigger`, when the env is closed, at the end of the program, and for
+            ``dump()``. None counts the videos, and with a `CSVLogger` goes on after those of an earlier run.
         on_error: ``"raise"``, or ``"warn"``: what goes wrong while recording or publishing does not stop the program.
             The first error of each kind in a video is a `VidrecWarning`, and `dump` returns a `Failure`.
         **kwargs: passed on to ``logger.log_video``: for vidrec's loggers the settings of `vidrec.Encoding`.
@@ -140,8 +144,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         keep: Callable[[Episode], bool] | None = None,
         layout: str | Mapping[NestedKey, str] | None = None,
         stack: Any = None,
+        by_agent: bool = False,
         value_range: Any = None,
         colormap: str | Mapping[NestedKey, str] | None = None,
+        step: Callable[[], int] | None = None,
         on_error: str = "raise",
         **kwargs: Any,
     ) -> None:
@@ -152,9 +158,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 raise SettingError(f"{name}={value!r} must be a positive whole number, or None")
         if on_error not in ("raise", "warn"):
             raise SettingError(f"on_error={on_error!r} must be 'raise' or 'warn'")
+        if step is not None and not callable(step):
+            raise SettingError(f"step={step!r} must be a function that returns a whole number, or None")
         if isinstance(logger, str | os.PathLike):
             log_dir, exp_name = os.path.split(os.fspath(logger).rstrip("/"))
             logger = CSVLogger(exp_name, log_dir)
+        if make_grid is None and (by_agent or keep is not None or episode_trigger is not None):
+            make_grid = False
+        if by_agent and make_grid:
+            raise SettingError("by_agent=True gives each agent videos of its own, and does not go with make_grid=True")
         self._keep(Recording())
         # center_crop is ours: TorchRL's asks for torchvision
         super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, fps, **kwargs)
@@ -163,10 +175,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
         self.center_crop = center_crop
         self._renames = list(self.in_keys) != list(self.out_keys)
+        self._by_agent = bool(by_agent)
         self._given = readings(self.in_keys, layout, stack, value_range, colormap)
         self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
         self._selection.check(dump_on_done, max_frames)
-        self._recording.keep, self._recording.on_error = keep, on_error
+        self._recording.keep, self._recording.step, self._recording.on_error = keep, step, on_error
         self._recording.check()
 
     def _keep(self, recording: Recording) -> None:
@@ -199,6 +212,16 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self._recording.delete()
         self._recording.replace(self._recording.shown, frames)
 
+    @property
+    def videos(self) -> list[Video]:
+        """The videos that were published since the last `dump` and by it, oldest first.
+
+        Those that episodes and triggers finished, those of copies in this process, and what ``env.close()`` dumped are
+        among them; what `keep_best` and `keep_last` displaced is not. The list begins anew with the first video that is
+        published after a `dump` has returned.
+        """
+        return self._recording.videos
+
     def dump(self, suffix: str | None = None, step: int | None = None) -> Video | Failure | None:
         """Finish the video and publish it through the logger; on return it is whole and has its name.
 
@@ -207,12 +230,12 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
         Args:
             suffix: the name is ``<tag>_<suffix>``; None is ``<tag>``.
-            step: the step to log it at. None counts up from 0, with each video.
+            step: the step to log it at. None asks the recorder's `step`, or counts up with each video.
 
         Returns:
-            The video, this recorder's own before those of copies; None if there is none, or if for its logger it is no
-            file, but a tensor or an entry of TensorBoard. With ``on_error="warn"``, a `Failure` if something went wrong
-            since the last dump.
+            The last of `videos`: what was published since the last dump and by this one. None if there is none, or if
+            for its logger it is no file, but a tensor or an entry of TensorBoard. With ``on_error="warn"``, a `Failure`
+            if something went wrong since the last dump.
 
         Raises:
             EncoderError: FFmpeg failed.
@@ -220,6 +243,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             Exception: whatever the logger raised; the video is kept, and `dump` can be called again. Recorders behind
                 this one in the same `Compose`, which would not get their turn, are dumped before.
         """
+        if self._source is not None:
+            self._source.settle()
         try:
             return self._recording.dump(suffix, step)
         except Exception as error:
@@ -241,6 +266,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if _is_probe():
             self._recording.delete()
         else:
+            if self._source is not None:
+                self._source.settle()
             self._recording.dump(closing=True)
 
     def to_animation(self, **kwargs: Any) -> Any:
@@ -394,6 +421,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             if not self._recording.tolerates(error, len(streams)):
                 raise
             return
+        self._recording.env_step = source.steps
         self._recording.write(streams, frames[:, None] if source.by_env else frames[None])
 
     def _finish(self, source: EnvSource, tensordict: TensorDictBase) -> None:
@@ -425,6 +453,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if self._samples is None:
             self.__dict__["_samples"] = Samples(self._recording, self._selection)
             self._resolve_readings()
+        self._recording.env_step = None
         try:
             of = sample if isinstance(sample, TensorDictBase) else None
             alone: Found = ("frame", sample, self._readings[0][2], None, 0, False)
@@ -455,7 +484,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _enter(self, env: EnvBase, batch_size: torch.Size) -> None:
         """Begin to record an environment."""
-        before = self._source
+        before, same = self._source, self._source_of is not None and self._source_of[0]() is env
         self._source_of = (weakref.ref(env), batch_size, self.make_grid, self.dump_on_done)
         self._graph_keys = (*self.in_keys, *env.done_keys, *env.reward_keys)
         self._graph_call = Call(self._step_of_graph)
@@ -472,11 +501,14 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self._source = EnvSource(
             env,
             batch_size,
+            agents=self._agents(batch_size) if self._by_agent else None,
             make_grid=self.make_grid,
             dump_on_done=self.dump_on_done,
             selection=self._selection,
             stream=self._recording.stream,
         )
+        if before is not None and same:
+            self._source.steps = before.steps
 
     def _resolve_readings(self) -> None:
         """Ask the environment, or the transforms of the buffer, what they know of the entries with frames."""
@@ -487,6 +519,16 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             hint = None if reading.layout or reading.stack else stack_of(self, key)
             bounds = None if spec is None else bounds_of(spec.get(key, None))
             self._readings.append((key, repr(key), reading.resolved(hint, bounds)))
+
+    def _agents(self, batch_size: torch.Size) -> int:
+        """Return how many frames of agents each env has, by the spec of the first entry."""
+        key, _, reading = self._readings[0]
+        spec = None if self.parent is None else self.parent.full_observation_spec
+        entry = None if spec is None else spec.get(key, None)
+        if spec is None or entry is None:
+            raise SettingError(f"by_agent=True counts the agents by the spec of {key!r}, and the env has none")
+        dims = 0 if isinstance(key, str) else len(spec[key[:-1]].shape) - len(batch_size)
+        return agents_in(entry.shape, reading, len(batch_size), dims)
 
     def _original(self, env: EnvBase) -> "VideoRecorder | None":
         """Return the recorder that this one is a copy of, if it records the same base env for another transformed one.

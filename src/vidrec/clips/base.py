@@ -5,6 +5,7 @@ import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from vidrec.episode import Episode
 from vidrec.errors import EncoderError, FrameError
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks
+from vidrec.files.index import time_text
 from vidrec.files.manifest import SUFFIX, Manifest
 from vidrec.files.names import MARK, make_folder
 
@@ -29,13 +31,21 @@ class Clip(ABC):
     Nothing is opened before the first frame. More frames may come after `finish`: the next `finish` returns them all.
 
     Attributes:
+        tag: that of the recorder, see `Video`.
         env_id: which env of a batched env it shows, if each has its own videos.
+        agent: which agent of it, if each has its own videos.
         episode: which episode it shows, if each has its own video; as far as it is known.
+        env_step: how many steps the environment had made at the first frame; None without one.
+        time: when the first frame was recorded; None is when the file is made.
         beside: how many clips are recorded at the same time, this one included; encoders share the processors.
     """
 
+    tag: str | None = None
     env_id: int | None = None
+    agent: int | None = None
     episode: Episode | None = None
+    env_step: int | None = None
+    time: datetime | None = None
     beside = 1
     _obs: list[Tensor] | None = None
     _own: list[tuple[Tensor, int]]  # what was put into `_obs`, and how often it was written to by then
@@ -175,10 +185,13 @@ class FileClip(Clip):
         """Return the manifest of the clip; the first call makes it, and its folder."""
         if self._manifest is None:
             make_folder(self._stem.parent)
+            self.time = self.time or datetime.now(timezone.utc)
             height, width = self.encoding.file_size(size)
             about: dict[str, Any] = {"video_format": self.encoding.video_format, "codec": self.encoding.codec}
             about |= {"fps": str(self.encoding.fps), "height": height, "width": width}
-            about |= {"env_id": self.env_id, "episode": None if self.episode is None else self.episode.number}
+            about |= {"tag": self.tag, "env_step": self.env_step, "time": time_text(self.time)}
+            about |= {"env_id": self.env_id, "agent": self.agent}
+            about |= {"episode": None if self.episode is None else self.episode.number}
             about["index"] = None if self._index is None else os.path.relpath(self._index, self._stem.parent)
             path = self._path().with_suffix(SUFFIX)
             try:
@@ -197,7 +210,9 @@ class FileClip(Clip):
     def _video(self, path: Path) -> Video:
         assert self.size is not None
         height, width = self.encoding.file_size(self.size)
-        return Video(path, self.frames, self.encoding.fps, height, width, self.encoding, self.env_id, self.episode)
+        shows: dict[str, Any] = {"env_id": self.env_id, "agent": self.agent, "episode": self.episode, "tag": self.tag}
+        shows |= {"env_step": self.env_step, "time": self.time}
+        return Video(path, self.frames, self.encoding.fps, height, width, self.encoding, **shows)
 
 
 _open: set[FileClip] = set()

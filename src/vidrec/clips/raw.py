@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,7 +35,8 @@ def save(video: Tensor, encoding: Encoding, target: Path) -> Video:
         path = write(target, lambda file: file.write(video.flatten().view(torch.uint8).numpy().data))
     videos, frames, _, height, width = shape = tuple(video.shape)
     dtype = str(video.dtype).removeprefix("torch.")
-    return Video(path, videos * frames, encoding.fps, height, width, encoding, dtype=dtype, shape=shape)
+    time = datetime.now(timezone.utc)
+    return Video(path, videos * frames, encoding.fps, height, width, encoding, dtype=dtype, shape=shape, time=time)
 
 
 class MemmapClip(FileClip):

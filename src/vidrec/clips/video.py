@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from vidrec.episode import Episode
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.files import read_frames
-from vidrec.files.index import shape_text
+from vidrec.files.index import shape_text, time_text
 from vidrec.frames import to_rgb
 
 
@@ -29,9 +30,15 @@ class Video:
         width: the same.
         encoding: how it was encoded.
         env_id: which env of a batched env it shows, if each has its own videos.
+        agent: which agent of it, if each has its own videos.
         episode: which episode it shows, if each has its own video.
         dtype: that of the tensor in a "pt" or "memmap" file, such as ``"uint8"``; None if the file is encoded.
         shape: its shape, ``(N, T, C, H, W)``: N videos of T frames each; None if the file is encoded.
+        tag: that of its recorder, without origin, env, suffix and episode; or the name that `log_video` was given with
+            a tensor.
+        env_step: how many steps its environment had made at its first frame, since the recorder came into it; a step of
+            a batched environment counts once. None without an environment.
+        time: when its first frame was recorded, in UTC.
     """
 
     path: Path
@@ -44,6 +51,10 @@ class Video:
     episode: Episode | None = None
     dtype: str | None = None
     shape: tuple[int, ...] | None = None
+    tag: str | None = None
+    env_step: int | None = None
+    time: datetime | None = None
+    agent: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -65,6 +76,11 @@ class Video:
         row: dict[str, Any] = {"frames": self.frames, "fps": float(self.fps), "height": height, "width": width}
         row |= {"codec": self.encoding.codec, "seconds": self.seconds, "env_id": self.env_id, "dtype": self.dtype}
         row["shape"] = None if self.shape is None else shape_text(self.shape)
+        row |= {
+            "agent": self.agent,
+            "env_step": self.env_step,
+            "time": None if self.time is None else time_text(self.time),
+        }
         if (episode := self.episode) is None:
             return row
         row |= {"episode": episode.number, "return": episode.return_}

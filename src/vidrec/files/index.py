@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -16,11 +17,14 @@ from vidrec.files.names import MARK, lock
 COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
 """The columns. height and width are those of the file, in pixels; file is relative to the folder of the index."""
 
-EPISODE_COLUMNS = ("env_id", "episode", "return", "length", "ended")
+EPISODE_COLUMNS = ("env_id", "agent", "episode", "return", "length", "ended")
 """And more: what `vidrec.Video.env` and `vidrec.Episode` say, empty where that does not apply."""
 
 TENSOR_COLUMNS = ("dtype", "shape")
 """And those of a tensor on disk, "pt" or "memmap", such as ``uint8`` and ``1x128x3x48x64``; else empty."""
+
+START_COLUMNS = ("env_step", "time")
+"""And those of the first frame: how many steps the environment had made, and when it was recorded, as `time_text`."""
 
 NAME = "videos.csv"
 
@@ -59,9 +63,22 @@ class VideoIndex:
         named = [column for column in enumerate(header) if column[1]]
         return [{column: row[at] if at < len(row) else "" for at, column in named} for row in rows]
 
+    def next_step(self, tag: str, counts: Callable[[str], bool] = lambda file: True) -> int:
+        """Return the step after the highest of a tag, 0 if it has none.
+
+        Args:
+            tag: as the rows name it.
+            counts: says of the file of a row whether the row counts.
+
+        Raises:
+            ValueError: it is no index, or damaged.
+        """
+        rows = [row for row in self.rows() if row.get("tag") == tag and row.get("step", "").isdecimal()]
+        return max((int(row["step"]) for row in rows if counts(row["file"])), default=-1) + 1
+
     def add(self, **row: Any) -> None:
         """Append a row; its keywords are columns, and those that are left out are empty."""
-        columns = (*COLUMNS, *EPISODE_COLUMNS, *TENSOR_COLUMNS)
+        columns = (*COLUMNS, *EPISODE_COLUMNS, *TENSOR_COLUMNS, *START_COLUMNS)
         with self._locked() as index:
             lines = _lines(index)
             header = next(lines)
@@ -123,6 +140,11 @@ class VideoIndex:
 def shape_text(shape: Iterable[object]) -> str:
     """Return what a row says of the shape of a tensor."""
     return "x".join(map(str, shape))
+
+
+def time_text(time: datetime) -> str:
+    """Return what a row says of a time: ISO 8601 in UTC, such as ``2026-11-29T10:00:00+00:00``."""
+    return time.astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
 def _lines(index: TextIO) -> Iterator[list[str]]:

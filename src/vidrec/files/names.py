@@ -145,6 +145,18 @@ def in_use(path: Path) -> bool:
     return False
 
 
+def unlocked(path: Path) -> bool:
+    """Return whether it is certain that no process has locked this file: also if it is not there."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True
+    except OSError:  # it is locked, or the file system has no locks
+        return False
+    return True
+
+
 def remove(path: Path) -> None:
     """Delete a file that nobody wants; where that cannot be, it stays, under a name that says what it is."""
     with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ from vidrec.frames.entries import Look as Look
 from vidrec.frames.entries import arrange as arrange
 from vidrec.frames.layout import Reading as Reading
 from vidrec.frames.layout import Stack as Stack
+from vidrec.frames.layout import agents_in as agents_in
 from vidrec.frames.layout import check_layout as check_layout
 from vidrec.frames.pixels import Colours as Colours
 from vidrec.frames.pixels import center_crop as center_crop

@@ -26,7 +26,7 @@ from functools import lru_cache
 from numbers import Integral
 from typing import Any
 
-from vidrec.errors import SettingError, shown
+from vidrec.errors import FrameError, SettingError, shown
 from vidrec.frames.pixels import Colours, Range
 
 CHANNELS = (1, 3, 4)
@@ -189,6 +189,18 @@ def plan(shape: Sequence[int], reading: Reading, batch_dims: int | None, agent_d
             )
         outer, inner = outer[: batch_dims or 0], inner + extra
     return _planned(shape, axes, stack, outer, inner)
+
+
+def agents_in(shape: Sequence[int], reading: Reading, batch_dims: int, agent_dims: int) -> int:
+    """Return how many frames of one moment each env has in an entry of this shape.
+
+    Raises:
+        FrameError: it holds no frame, or what is ambiguous.
+    """
+    read = plan(tuple(shape), replace(reading, auto=False), batch_dims, agent_dims, True)
+    if isinstance(read, str):
+        raise FrameError(f"an entry of shape {tuple(shape)} {read}")
+    return read.shape[1] if len(read.shape) == 5 else 1
 
 
 def _planned(

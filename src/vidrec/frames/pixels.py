@@ -58,9 +58,9 @@ def to_rgb(
     """Return frames ``[..., H, W, C]`` of any dtype, on any device, as uint8 ``[..., H, W, 3]`` in main memory.
 
     uint8 stays as it is. bool becomes 0 and 255, other integers must be in 0..255, floats in [0, 1] are scaled by 255
-    and rounded, in float32 and to even. With `colours`, which says what values mean, an overshoot is clamped. Grey is repeated, or coloured, RGBA is
-    composed on black. What needs no change is not copied. Errors call it `name` of `shape`, if that is not the shape
-    of `x`.
+    and rounded, in float32 and to even. With `colours`, which says what values mean, an overshoot is clamped. Grey is
+    repeated, or coloured, RGBA is composed on black. What needs no change is not copied. Errors call it `name` of
+    `shape`, if that is not the shape of `x`.
 
     Raises:
         FrameError: values outside of their range by more than half a grey level and `OVERSHOOT`, NaN, complex numbers.

@@ -53,8 +53,25 @@ class VideoLogger:
         Called for what `vidrec.keep_best` and the like do not want any more.
         """
 
-    # A client of a logger that runs in another process reaches the methods named log_..., and no others. These three
+    def next_step(self, tag: str, origin: str | None = None) -> int:
+        """Return the step at which the automatic steps of a recorder begin: after what is there of an earlier run.
+
+        Args:
+            tag: of the recorder.
+            origin: of the recorder, such as ``"worker1"``, which is in the names of its videos; None for the first.
+        """
+        return 0
+
+    def clips_folder(self) -> Path | None:
+        """Return the folder, with all below it, in which a crash leaves clips; None if there is none of its own."""
+        return None
+
+    # A client of a logger that runs in another process reaches the methods named log_..., and no others. These four
     # are what `ServiceLogger` needs of them.
+
+    def log_video_next_step(self, tag: str, origin: str | None = None) -> int:
+        """Return where automatic steps begin, see `next_step`."""
+        return self.next_step(tag, origin)
 
     def log_video_removal(self, video: Video) -> None:
         """Delete a video that `log_video` returned, see `remove_video`."""
@@ -114,6 +131,7 @@ def finished(video: Any, name: str, open_clip: Callable[[], Clip]) -> Iterator[V
         yield video
         return
     clip = open_clip()
+    clip.tag = name
     try:
         write_tensor(clip, video, name)
         yield clip.finish()
@@ -121,14 +139,22 @@ def finished(video: Any, name: str, open_clip: Callable[[], Clip]) -> Iterator[V
         clip.delete()
 
 
+def tag_of(name: str, video: Video) -> str:
+    """Return the tag of a video that is published under this name: its recorder's, if the name is made of that."""
+    tag = video.tag
+    return tag if tag is not None and (name == tag or name.startswith(f"{tag}_")) else name
+
+
 def series(name: str, video: Video) -> str:
     """Return the name that the videos of all episodes have in common, for loggers that show them one beside another."""
-    return name if video.episode is None or video.episode.of_grid else name.removesuffix(f"_ep{video.episode.number}")
+    return (
+        name if video.episode is None or not video.episode.numbered else name.removesuffix(f"_ep{video.episode.number}")
+    )
 
 
 def describe(video: Video) -> str:
     """Return what a video shows, such as ``"env 0, episode 3, return 12, length 40, terminated"``."""
-    parts = [] if video.env_id is None else [f"env {video.env_id}"]
+    parts = [f"{name} {at}" for name, at in [("env", video.env_id), ("agent", video.agent)] if at is not None]
     if (episode := video.episode) is not None:
         parts += [f"episode {episode.number}", f"return {episode.return_:g}", f"length {episode.length}", episode.ended]
     return ", ".join(parts)

@@ -1,7 +1,9 @@
 """A folder of CSV files and videos: TorchRL's `CSVLogger`, whose videos are made while they are recorded."""
 
 import csv
+import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from vidrec.files.index import VideoIndex
 from vidrec.files.names import check_name, publish
 from vidrec.files.places import Place, local_place, place
 from vidrec.frames import as_video
-from vidrec.loggers.base import VideoLogger, encoding_of, finished
+from vidrec.loggers.base import VideoLogger, encoding_of, finished, tag_of
+
+OTHERS = re.compile(r"_(rank\d|actor-|worker\d)")
+"""How the name of a video goes on behind its tag if another rank, actor or worker recorded it."""
 
 
 class CSVExperiment(torchrl_csv.CSVExperiment):
@@ -45,9 +50,10 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
             global_step = self.videos_counter[tag]
         name = check_name(f"{tag}_{global_step}")
         video = self._publish(tag, vid_tensor, self._videos / name, settings)
+        video = replace(video, tag=tag_of(tag, video))
         self.videos_counter[tag] += counted
         try:
-            self._index.add(tag=tag, step=global_step, file=self._file(video), **video.row())
+            self._index.add(tag=video.tag, step=global_step, file=self._file(video), **video.row())
         except (OSError, csv.Error) as error:
             warnings.warn(f"{video.path} is whole, but has no row in videos.csv: {error}", VidrecWarning, stacklevel=3)
         if video.path != self._videos / f"{name}{video.path.suffix}":
@@ -72,6 +78,19 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
 
     def _file(self, video: Video) -> str:
         return str(video.path.relative_to(self._index.folder))
+
+    def next_step(self, tag: str, origin: str | None = None) -> int:
+        """Return the step after the highest in the index, see `VideoLogger.next_step`; 0 if it cannot be read."""
+
+        def counts(file: str) -> bool:
+            rest = file.removeprefix(f"videos/{tag}")
+            own = f"_{origin}_" if origin else ""
+            return rest.startswith(own) and not OTHERS.match(rest.removeprefix(own[:-1]))
+
+        try:
+            return self._index.next_step(tag, counts)
+        except (OSError, ValueError):
+            return 0
 
     def remove_video(self, video: Video) -> None:
         """Delete a video and its row."""
@@ -145,6 +164,14 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
             EncoderError: FFmpeg failed.
         """
         return self.experiment.add_video(name, video, step, **settings)
+
+    def next_step(self, tag: str, origin: str | None = None) -> int:
+        """Return the step after the highest of a tag in ``videos.csv``, see `VideoLogger.next_step`."""
+        return self.experiment.next_step(tag, origin)
+
+    def clips_folder(self) -> Path:
+        """Return the folder of the experiment."""
+        return Path(self.experiment.log_dir)
 
     def remove_video(self, video: Video) -> None:
         """Delete a video that `log_video` returned, and its row."""

@@ -33,6 +33,11 @@ class ServiceLogger(VideoLogger):
         there: Video | None = self.client.log_encoded_video(name, video, video.path.read_bytes(), step, **settings)
         return there
 
+    def next_step(self, tag: str, origin: str | None = None) -> int:
+        """Ask the logger in the other process."""
+        step: int = self.client.log_video_next_step(tag, origin)
+        return step
+
     def remove_video(self, video: Video) -> None:
         """Let the logger in the other process delete a video."""
         self.client.log_video_removal(video)

@@ -85,6 +85,10 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
         encoding = encoding_of(self.video_format, self.video_fps, settings)
         return open_clip(self._stem(tag), encoding)
 
+    def clips_folder(self) -> Path | None:
+        """Return the folder beside the event file, if that is on this machine."""
+        return None if is_url(self._place) else Path(self._place)
+
     def _stem(self, name: str) -> Path:
         """Return where a file of that name is written: beside the event file, if that is on this machine."""
         check_name(name)

@@ -22,6 +22,9 @@ from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, se
 VIDEO_FORMATS = ("mp4", "webm", "gif")
 """What W&B shows, of what vidrec writes."""
 
+RUNS = ("wandb", ".wandb")
+"""How W&B names the folder of the runs."""
+
 MAX_LEVEL = 255
 
 LOG_KEYWORDS = ("commit", "override_global_step")
@@ -85,6 +88,11 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
             raise SettingError(f"W&B does not show format={video_format!r}; expected {VIDEO_FORMATS}")
         encoding = encoding_of(video_format, self.video_fps, settings)
         return open_clip(Path(self.experiment.dir).parent / "videos" / check_name(tag), encoding)
+
+    def clips_folder(self) -> Path | None:
+        """Return the folder of all runs: each has one of its own in it."""
+        runs = Path(self.experiment.dir).parent.parent
+        return runs if runs.name in RUNS else None  # a run that is disabled is somewhere else
 
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
         """Log a video to the run.

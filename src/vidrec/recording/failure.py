@@ -20,7 +20,7 @@ class Failure:
         count: how many there were.
         lost: how many frames are not recorded because of them. A batch that cannot be read counts as one; what an
             encoder that failed had written is not among them: its file stays, and the error names it.
-        video: the video that there is all the same; None if there is none, or it is no file.
+        video: the last video that there is all the same; None if there is none, or it is no file.
     """
 
     errors: tuple[Exception, ...]

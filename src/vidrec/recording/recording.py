@@ -17,6 +17,8 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timezone
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -25,28 +27,39 @@ from torch import Tensor
 
 from vidrec.clips import TensorClip, Video
 from vidrec.episode import Episode
-from vidrec.errors import EncoderError, FrameError, TagError, VidrecWarning, add_note, raise_first
+from vidrec.errors import EncoderError, FrameError, SettingError, TagError, VidrecWarning, add_note, raise_first, shown
 from vidrec.files import forks, names
 from vidrec.frames import arrange, to_rgb
 from vidrec.loggers.base import TensorLogger, VideoLogger
 from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.tee import loggers_of
-from vidrec.recording import lifetime
+from vidrec.recording import left, lifetime
 from vidrec.recording.failure import Failure, Failures, tell
 from vidrec.recording.origin import origin
+from vidrec.recording.published import Entry, Published
 from vidrec.recording.retention import Retention
 from vidrec.recording.stream import Stream, Unpublished
 
 
 class Counter:
-    """The step of the next video, which a recorder and its copies in one process count together."""
+    """The step of the next video, which a recorder and its copies in one process count together.
+
+    Attributes:
+        value: the step.
+        begun: the tags and origins for which it is behind what is there of an earlier run.
+    """
 
     def __init__(self, value: int) -> None:
         self.value = value
+        self.begun: set[tuple[str, str | None]] = set()
 
 
 _counters: "weakref.WeakValueDictionary[str, Counter]" = weakref.WeakValueDictionary()
 """By the id of the recording that others are copies of."""
+
+
+_living: "weakref.WeakValueDictionary[str, Recording]" = weakref.WeakValueDictionary()
+"""The recordings of this process, by id."""
 
 
 class Recording:
@@ -58,11 +71,13 @@ class Recording:
         settings: what `log_video` is called with beside name, video and step.
         max_frames: how many frames a clip has at the most; None does not bound it.
         keep: which episodes are worth a video; None keeps all.
+        step: returns the step of a video if `dump` is not told one; None counts, see `iter`.
         on_error: ``"raise"``, or ``"warn"`` to go on.
         failures: what went wrong and was not raised.
         iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
             process count together, so that their videos do not get the same name.
         origin: the rank, actor and worker that records, as it is in the names of its videos; None for the first.
+        env_step: how many steps the environment has made, of which frames are written; None without one.
         streams: what is recorded, by env id. There is always the one of no env, first.
         pending: finished clips that not all loggers have taken, for the next `dump`.
         env: weak reference to the environment that the recorder is in, if any.
@@ -75,23 +90,28 @@ class Recording:
         self.settings: dict[str, Any] = {}
         self.max_frames: int | None = None
         self.keep: Callable[[Episode], bool] | None = None
+        self.step: Callable[[], int] | None = None
         self.on_error = "raise"
         self._begin(0)
 
     def _begin(self, iter: int, ancestors: tuple[str, ...] = ()) -> None:
         """Begin with nothing recorded, as a copy of a copy ... of the recordings with these ids."""
-        self.streams: dict[int | None, Stream] = {None: Stream()}
+        self.streams: dict[Any, Stream] = {None: Stream()}
         self.pending: list[Unpublished] = []
         self.env: Callable[[], Any] = lambda: None
         self.lineage = (*ancestors, uuid.uuid4().hex)
+        self.env_step: int | None = None
         self.origin: str | None = None
         self._closed: list[Unpublished] = []  # what was published when the environment was closed
         self.failures = Failures()
+        self._published = Published()
+        self._left: list[str] = []  # what to tell of clips that a crash left
         self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
         self._busy = self._catches_up = False
         self._later: list[tuple[str | None, int | None]] = []
         self._beyond = 0  # of episodes whose videos are finished
         self._counter = _counters.setdefault(self.lineage[0], Counter(iter))
+        _living[self.id] = self
         forks.detach_in_child(self)
 
     @property
@@ -106,11 +126,11 @@ class Recording:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("logger", "tag", "settings", "max_frames", "keep", "on_error", "iter", "lineage")
+        kept = ("logger", "tag", "settings", "max_frames", "keep", "step", "on_error", "iter", "lineage")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name in ("logger", "tag", "max_frames", "keep", "on_error"):
+        for name in ("logger", "tag", "max_frames", "keep", "step", "on_error"):
             setattr(self, name, state[name])
         self.settings = dict(state["settings"])
         self._begin(state["iter"], state["lineage"])
@@ -150,9 +170,9 @@ class Recording:
         """Whether there is something to publish."""
         return bool(self.pending or self._closed) or any(stream.frames for stream in self.streams.values())
 
-    def stream(self, env_id: int | None) -> Stream:
-        """Return the stream of an env."""
-        return self.streams.setdefault(env_id, Stream(env_id))
+    def stream(self, env_id: int | None, agent: int | None = None) -> Stream:
+        """Return the stream of an env, or of one of its agents."""
+        return self.streams.setdefault(env_id if agent is None else (env_id, agent), Stream(env_id, agent))
 
     @property
     def shown(self) -> Stream:
@@ -219,6 +239,12 @@ class Recording:
                 self._busy = before
             if self._later and not before:
                 self._dump_later()
+            texts, self._left = self._left, []
+        for text in texts:
+            try:
+                warnings.warn(text, VidrecWarning, stacklevel=3)
+            except VidrecWarning as warning:  # warnings are errors; the frames are written
+                errors.append(warning)
         if errors:
             raise_first(errors)
 
@@ -231,22 +257,26 @@ class Recording:
             return frames[:0]
         if stream.fresh and len(frames):
             self._forget_closed()
+            if stream.time is None:
+                stream.env_step, stream.time = self.env_step, datetime.now(timezone.utc)
             self._open(stream)
             stream.fresh = False
         return frames
 
     def _open(self, stream: Stream) -> None:
         self.origin = origin(self.env(), str(self.tag))
-        stream.open(
-            self.loggers, self._name(stream.env_id, stream.episode_so_far), self.settings, max(1, len(self.streams) - 1)
-        )
+        name, beside = self._name(stream.label, stream.episode_so_far), max(1, len(self.streams) - 1)
+        stream.open(self.loggers, name, self.settings, beside, self._tag)
+        self._left += left.look(self.loggers)
         lifetime.hold(self)
 
     def replace(self, stream: Stream, frames: Sequence[NDArray[np.uint8]]) -> None:
         """Record frames ``[H, W, 3]``, however many, instead of those of a stream since the last dump."""
         with self.lock:
             kept = stream.count, stream.resets, stream.beyond, stream.began
+            first = stream.env_step, stream.time
             stream.delete()
+            stream.env_step, stream.time = first
             bound, self.max_frames = self.max_frames, None
             try:
                 for frame in frames:
@@ -268,25 +298,58 @@ class Recording:
             if not stream.frames:
                 stream.delete()
                 return
-            step = self.iter if step is None else step
-            beyond, errors = stream.beyond, []
-            try:
-                if episode is not None and self.keep is not None and not self.keep(episode):
-                    stream.delete()
-                    return
-            except Exception as error:  # the next dump publishes it
-                errors.append(error)
+            beyond = stream.beyond
+            errors: list[Exception] = []
+            if not self._wants(episode, errors):
+                stream.delete()
+                return
             self._beyond += beyond
+            asked = self._asked(errors)
+            at = self._counted(step, errors) if asked is None else asked
+            ended = self._end(stream, None, at, episode or stream.episode_so_far)
             self.iter += 1
-            ended = self._end(stream, None, step, episode or stream.episode_so_far)
-            if not errors:
+            if not errors:  # or else the next dump publishes it
                 self._publish(ended, errors)
             raise_first([error for error in errors if not self.tolerates(error, env_id=stream.env_id)])
+
+    def _wants(self, episode: Episode | None, errors: list[Exception]) -> bool:
+        """Return whether `keep` wants the video of an episode; that for which it raises stays."""
+        try:
+            return episode is None or self.keep is None or bool(self.keep(episode))
+        except Exception as error:
+            errors.append(error)
+            return True
+
+    def _asked(self, errors: list[Exception]) -> int | None:
+        """Return what `step` says; None if there is none, or it fails."""
+        if self.step is None:
+            return None
+        try:
+            step = self.step()
+            if not isinstance(step, Integral) or isinstance(step, bool):
+                raise SettingError(f"step returned {shown(step)}; expected a whole number, such as 1000")
+            return int(step)
+        except Exception as error:
+            errors.append(error)
+            return None
+
+    def _counted(self, began: int | None, errors: list[Exception]) -> int:
+        """Return the step at which `step_trigger` began a clip, or count: from what is there of an earlier run on."""
+        if began is not None:
+            return began
+        key = str(self.tag), self.origin
+        if key not in self._counter.begun:
+            self._counter.begun.add(key)
+            try:
+                self.iter = max(self.iter, *(logger.next_step(*key) for logger in self.loggers))
+            except Exception as error:
+                errors.append(error)
+        return self.iter
 
     def dump(
         self, suffix: str | None = None, step: int | None = None, *, alone: bool = False, closing: bool = False
     ) -> Video | Failure | None:
-        """Finish and publish this recording and those of its copies; return the first video, None if there is none.
+        """Finish and publish this recording and those of its copies; return the last video, None if there is none.
 
         What cannot be published waits, under its own name and step, for the next dump, and does not keep the others
         from theirs. The first error is raised in the end, or all of them are returned.
@@ -294,7 +357,6 @@ class Recording:
         `closing`: the environment is closed. Frames in memory stay there, as in TorchRL. The dump that comes next may
         give what is published now another name or step.
         """
-        videos: list[Video] = []
         errors: list[Exception] = []
         with self.lock:
             if self._busy:  # called by a signal handler in the middle of a frame
@@ -302,14 +364,17 @@ class Recording:
                     self._later.append((suffix, step))
                 return None
             for recording in [self] if alone else self._family():
-                videos += recording._dump(suffix, step, errors, closing)
+                recording._dump(suffix, step, errors, closing)
                 if recording is not self and self.on_error == "warn":
                     self.failures.join(recording.failures)
                     if not recording.waiting:
                         lifetime.release(recording)
-            video = videos[0] if videos else None
+            video = self._published.last
             if self.on_error == "raise":
                 raise_first(sorted(errors, key=lambda error: isinstance(error, VidrecWarning)))
+            if not closing:
+                self._end_published()
+            if self.on_error == "raise":
                 return video
             for error in errors:
                 self.failures.count(error)
@@ -318,8 +383,8 @@ class Recording:
         with self.lock:
             return self.failures.take(video)
 
-    def _dump(self, suffix: str | None, step: int | None, errors: list[Exception], closing: bool) -> list[Video]:
-        """Finish what is open and publish what waits; return the videos, and append to `errors`."""
+    def _dump(self, suffix: str | None, step: int | None, errors: list[Exception], closing: bool) -> None:
+        """Finish what is open and publish what waits; append to `errors`."""
         with self._publishing():
             for stream in self.streams.values():
                 if closing and stream.is_only_reset:
@@ -327,9 +392,8 @@ class Recording:
                 self._settle(stream)
             streams = [stream for stream in self.streams.values() if not (closing and stream.in_memory)]
             had = [stream for stream in streams if stream.frames]
-            beyond = self._beyond + sum(stream.beyond for stream in had)
-            self._beyond = 0
-            at = self.iter if step is None else step
+            beyond, self._beyond = self._beyond, 0
+            asked = self._asked(errors) if step is None and had else step
             finished = list(self.pending)
             for stream in streams:
                 if not stream.frames:
@@ -339,19 +403,25 @@ class Recording:
                 episode = stream.episode_so_far
                 try:
                     if any(not isinstance(logger, TensorLogger) for logger in self.loggers):
-                        names.check_name(self._name(stream.env_id, episode, suffix))
+                        names.check_name(self._name(stream.label, episode, suffix))
                 except TagError as error:  # of the suffix; another one may do
                     errors.append(error)
                     had.remove(stream)
                     continue
-                began = stream.began if step is None and stream.began is not None else at
-                finished += self._end(stream, suffix, began, episode)
+                if not self._wants(episode, errors):
+                    had.remove(stream)
+                    stream.delete()
+                    continue
+                beyond += stream.beyond
+                at = self._counted(stream.began, errors) if asked is None else asked
+                finished += self._end(stream, suffix, at, episode)
             self.iter += bool(had)
             if not closing and not finished and (suffix, step) != (None, None):
-                return self._rename_closed(suffix, step, errors)
-            if finished or not closing:
-                self._forget_closed()
-            videos = self._publish(finished, errors, closing)
+                self._rename_closed(suffix, step, errors)
+            else:
+                if finished or not closing:
+                    self._forget_closed()
+                self._publish(finished, errors, closing)
         if beyond:
             try:
                 warnings.warn(
@@ -361,28 +431,35 @@ class Recording:
                 )
             except VidrecWarning as warning:  # warnings are errors; the copies have their turn
                 errors.append(warning)
-        return videos
 
-    def _rename_closed(self, suffix: str | None, step: int | None, errors: list[Exception]) -> list[Video]:
+    def _rename_closed(self, suffix: str | None, step: int | None, errors: list[Exception]) -> None:
         """Publish what was published when the environment was closed under another name or step, and no more as then.
 
         An entry of a logger that cannot delete stays.
         """
-        videos = []
+        keep = self.keep if isinstance(self.keep, Retention) else None
         for entry in self._closed:
-            name = entry.name if suffix is None else self._name(entry.env_id, entry.episode, suffix, entry.output)
+            if keep is not None and entry.episode is not None and not keep.holds(entry.episode):
+                continue  # another one has displaced it
+            name = entry.name if suffix is None else self._name(entry.label, entry.episode, suffix, entry.output)
             for logger, old in entry.taken:
                 try:
                     video = old if isinstance(old, Video) else entry.video
                     new = logger.log_video(name, video, entry.step if step is None else step, **self.settings)
-                    if isinstance(new, Video):
-                        videos.append(new)
                     if isinstance(old, Video):
+                        if isinstance(new, Video):
+                            self._rename(old, new)
                         logger.remove_video(old)
                 except Exception as error:
                     errors.append(error)
         self._forget_closed()
-        return videos
+
+    def _rename(self, old: Video, new: Video) -> None:
+        """Let all who know of a video know it by its other name."""
+        if isinstance(self.keep, Retention):
+            self.keep.rename(old, new)
+        for recording in self._originals():
+            recording._published.rename(old, new)
 
     def _forget_closed(self) -> None:
         """Delete the files of videos that were kept for another name."""
@@ -419,21 +496,21 @@ class Recording:
     def _end(self, stream: Stream, suffix: str | None, step: int, episode: Episode | None) -> list[Unpublished]:
         """Return the clips of a stream, which begins anew, as those to publish."""
         ended = [
-            Unpublished(output, stream.env_id, self._name(stream.env_id, episode, suffix, output), step, episode)
+            Unpublished(output, stream.label, self._name(stream.label, episode, suffix, output), step, episode)
             for output in stream.take()
         ]
         for entry in ended:
             if entry.output.clip is not None:
-                entry.output.clip.episode = episode
+                entry.output.clip.tag, entry.output.clip.episode = self._tag, episode
         self.pending += ended
         return ended
 
-    def _publish(self, entries: Sequence[Unpublished], errors: list[Exception], closing: bool = False) -> list[Video]:
-        """Give each logger the videos that it waits for; return those that are files.
+    def _publish(self, entries: Sequence[Unpublished], errors: list[Exception], closing: bool = False) -> None:
+        """Give each logger the videos that it waits for.
 
         An entry stays in `pending` until all its loggers have taken the video, or nobody will ever get it.
         """
-        videos: list[Video] = []
+        keep = self.keep if isinstance(self.keep, Retention) else None
         for entry in entries:
             output = entry.output
             try:
@@ -449,7 +526,6 @@ class Recording:
                 published, failed = output.publish(entry.name, video, entry.step, self.settings)
                 entry.taken += published
                 errors += failed
-                videos += [taken for _, taken in published if isinstance(taken, Video)]
                 if not output.loggers:
                     self.pending.remove(entry)
                     if closing:
@@ -462,13 +538,20 @@ class Recording:
                 where = f"in {video.path}" if isinstance(video, Video) else "in memory"
                 whose = "" if len(self.loggers) == 1 else f" for {logger!r}"
                 add_note(one, f"the video {entry.name!r} is kept{whose}, {where}; call dump() again to log it")
-            if entry.episode is not None and isinstance(self.keep, Retention):
-                for logger, taken in published:
+            for logger, taken in published:
+                video = taken if isinstance(taken, Video) else None
+                if entry.episode is not None and keep is not None:
                     try:
-                        self.keep.add(entry.episode, taken if isinstance(taken, Video) else None, logger)
+                        keep.add(entry.episode, video, logger)
                     except Exception as error:
                         errors.append(error)
-        return videos
+                if video is not None:
+                    for recording in self._originals():
+                        recording._published.add(Entry(video, entry.episode, keep))
+
+    @property
+    def _tag(self) -> str | None:
+        return None if self.tag is None else str(self.tag)
 
     def _current(self, logger: VideoLogger) -> VideoLogger:
         """Return the logger that a video goes to: the recorder may have another of the same kind by now."""
@@ -493,13 +576,29 @@ class Recording:
             copies = [other for other in copies if other.env() in (None, env)]
         return [self, *copies]
 
+    def _originals(self) -> list["Recording"]:
+        """This recording, and those that it is a copy of and whose dump reaches it: not those in other environments."""
+        above = [one for ancestor in self.lineage[:-1] if (one := _living.get(ancestor)) is not None]
+        return [self, *(one for one in above if (env := one.env()) is None or self.env() in (None, env))]
+
+    def _end_published(self) -> None:
+        """Begin the list of videos anew, and those of the copies that a dump reaches."""
+        for recording in list(_living.values()):
+            if self.id in recording.lineage and self in recording._originals():
+                recording._published.end()
+
+    @property
+    def videos(self) -> list[Video]:
+        """The videos that were published since the last dump and by it, those of copies included, in order."""
+        return self._published.videos
+
     def _name(
-        self, env_id: int | None, episode: Episode | None, suffix: str | None = None, output: Output | None = None
+        self, label: str | None, episode: Episode | None, suffix: str | None = None, output: Output | None = None
     ) -> str:
         """Return the name of a video; a logger that takes tensors is told none of the origin, as in TorchRL."""
         where = None if output is not None and isinstance(output.clip, TensorClip) else self.origin
-        parts = [self.tag, where, None if env_id is None else f"env{env_id}", suffix]
-        parts += [] if episode is None or episode.of_grid else [f"ep{episode.number}"]
+        parts = [self.tag, where, label, suffix]
+        parts += [] if episode is None or not episode.numbered else [f"ep{episode.number}"]
         return "_".join(str(part) for part in parts if part is not None)
 
     def detach(self) -> None:
@@ -513,6 +612,7 @@ class Recording:
             entry.output.detach()
         self.pending.clear()
         self._closed.clear()
+        self._published = Published()
 
 
 def frames_of(frames: Iterable[Tensor]) -> list[NDArray[np.uint8]]:

@@ -62,6 +62,15 @@ class Retention:
             for its_logger, its_video in old.videos:
                 its_logger.remove_video(its_video)
 
+    def holds(self, episode: Episode) -> bool:
+        """Return whether an episode is among those kept."""
+        return any(kept.episode is episode for kept in self._kept)
+
+    def rename(self, old: Any, new: Any) -> None:
+        """Note that a video that it keeps has another name."""
+        for kept in self._kept:
+            kept.videos = [(logger, new if video is old else video) for logger, video in kept.videos]
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.n,)
 
@@ -87,8 +96,8 @@ def keep_best(n: int) -> KeepBest:
     """Keep the videos of the `n` episodes with the highest return, over all envs of a recorder; delete the others.
 
     A video that is displaced is deleted by each logger that can: by `CSVLogger` the file and its row, also behind a
-    `TeeLogger` or a service. An event file and a W&B run keep what they have. An episode that has not ended when the
-    environment is closed is not judged, and its video stays, marked as "unfinished".
+    `TeeLogger` or a service. An event file and a W&B run keep what they have. An episode that `dump` or ``env.close()``
+    cuts off counts like the others, by its return so far.
 
         >>> from vidrec import CSVLogger, VideoRecorder, keep_best
         >>> recorder = VideoRecorder(CSVLogger("run"), "best", keep=keep_best(3))

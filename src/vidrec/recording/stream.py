@@ -1,6 +1,7 @@
 """Stream, what is recorded of one env, or of all in one frame, clip after clip; and what of it is not yet published."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ class Unpublished:
     """A finished output, for the loggers that have not taken its video yet, under its own name and step."""
 
     output: Output
-    env_id: int | None
+    label: str | None
     name: str
     step: int
     episode: Episode | None
@@ -44,26 +45,42 @@ class Stream:
 
     Attributes:
         env_id: which env of a batch has its videos to itself; None if there is but one video.
+        agent: which agent of it has.
         outputs: the clips that are being recorded, one for each different encoding that its loggers want.
         count: frames offered since the last video, kept or not.
         resets: how many of these were frames of resets.
         beyond: frames that came after `max_frames`.
         episode: that runs, None where episodes do not matter.
         began: the env step at which `step_trigger` began the clip.
+        env_step: how many steps the environment had made at the first frame since the last video.
+        time: when that was recorded; None if there is none yet.
         failed: how many frames came of a clip that has failed, with ``on_error="warn"``; the others are lost until the
             next video.
         fresh: whether its next frame is the first of a clip.
     """
 
     env_id: int | None = None
+    agent: int | None = None
     outputs: list[Output] = field(default_factory=list)
     count: int = 0
     resets: int = 0
     beyond: int = 0
     episode: RunningEpisode | None = None
     began: int | None = None
+    env_step: int | None = None
+    time: datetime | None = None
     failed: int = 0
     fresh: bool = True
+
+    @property
+    def label(self) -> str | None:
+        """The part of the names of its videos that tells it from others, such as ``"env0_agent1"``; None if alone."""
+        named = [("env", self.env_id), ("agent", self.agent)]
+        return "_".join(f"{name}{at}" for name, at in named if at is not None) or None
+
+    def at(self, agents: int) -> int:
+        """Return which frame of a batch is its, where each env has so many."""
+        return (self.env_id or 0) * agents + (self.agent or 0)
 
     @property
     def clip(self) -> Clip | None:
@@ -95,14 +112,16 @@ class Stream:
         """Whether its environment was reset, for whatever reason, and not stepped."""
         return self.count == self.resets == 1 and (self.episode is None or self.episode.number == 0)
 
-    def open(self, loggers: list[VideoLogger], tag: str, settings: dict[str, object], beside: int) -> None:
+    def open(
+        self, loggers: list[VideoLogger], name: str, settings: dict[str, object], beside: int, tag: str | None
+    ) -> None:
         """Open a clip for each different encoding that `loggers` want; `beside` clips are recorded at a time."""
         before = self.clip  # an empty one, for another logger or tag
-        self.outputs = open_outputs(loggers, tag, settings)
+        self.outputs = open_outputs(loggers, name, settings)
         for output in self.outputs:
-            if output.clip is not None:
-                output.clip.env_id, output.clip.beside = self.env_id, beside
-                output.clip.episode = self.episode_so_far
+            if (clip := output.clip) is not None:
+                clip.tag, clip.env_id, clip.agent, clip.episode = tag, self.env_id, self.agent, self.episode_so_far
+                clip.env_step, clip.time, clip.beside = self.env_step, self.time, beside
         if before is not None and self.clip is not None:
             self.clip.take_obs_of(before)
 
@@ -124,6 +143,7 @@ class Stream:
     def take(self) -> list[Output]:
         """Return the outputs, for publishing, and begin anew."""
         outputs, self.outputs, self.began, self.fresh = self.outputs, [], None, True
+        self.env_step = self.time = None
         self.begin()
         return outputs
 

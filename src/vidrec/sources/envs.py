@@ -5,8 +5,8 @@
     make_grid=True      one video, a grid of all envs   the same, finished when all are done at the same step
     make_grid=False     a video for each env            a video for each env and each of its episodes
 
-A single env is one of one. With `by_agent`, each agent of an env has videos of its own. The frame after the last step belongs to the episode that ended, that of the reset to the
-one that begins.
+A single env is one of one. With agents that have videos of their own, what holds of an env holds of each of them. The
+frame after the last step belongs to the episode that ended, that of the reset to the one that begins.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,6 +40,7 @@ class EnvSource:
         native_autoreset: whether the environment gives, when an env is done, the first frame of the next episode.
         resets_itself: whether what the environment gives for an unknown last frame may be zeros.
         stepped: the outcome of the last step, which transforms behind the recorder may still mark as done.
+        steps: how many steps of the environment came by.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class EnvSource:
         selection: Selection,
         stream: Callable[[int | None, int | None], Stream],
     ) -> None:
-        self._selection, self._of_grid = selection, bool(make_grid)
+        self._selection, self._numbered = selection, not make_grid
         self.by_episode = selection.by_episode(dump_on_done)
         self._count, self._agents = batch_size.numel(), agents or 1
         chosen = selection.of_envs(self._count)
@@ -81,11 +82,12 @@ class EnvSource:
         self._follows = False  # whether there is one
         self._last: TensorDictBase | None = None
         self._idle = True  # whether an env has no running episode
-        self._steps = 0
+        self.steps = 0
         self._wanted = [] if selection.step_trigger is not None else list(self.streams)
 
     def step(self, tensordict: TensorDictBase, skip: int) -> list[Stream]:
         """Count a step, of which `tensordict` holds the outcome; return the streams that want its frame."""
+        self.steps += 1
         if self.by_episode:
             self.stepped = tensordict
             if self._idle:  # it was not reset
@@ -211,7 +213,7 @@ class EnvSource:
     def _trigger(self) -> None:
         """Begin a clip if `step_trigger` says so."""
         assert self._selection.step_trigger is not None
-        step, self._steps = self._steps, self._steps + 1
+        step = self.steps - 1
         if self._wanted:
             self._drop_dumped()
         if not self._wanted and self._selection.step_trigger(step):
@@ -247,7 +249,7 @@ class EnvSource:
         for i in at:
             stream = self.streams[i]
             self._numbers[i] += 1
-            self._running[i] = stream.episode = RunningEpisode(stream.env_id, self._numbers[i], self._of_grid)
+            self._running[i] = stream.episode = RunningEpisode(stream.env_id, self._numbers[i], self._numbered)
             try:
                 if trigger is not None and not trigger(self._numbers[i]):
                     unwanted.add(i)
@@ -268,7 +270,7 @@ class EnvSource:
             self._numbers[i] += 1
             stream = self.streams[i]
             stream.episode = None
-            self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], of_grid=True)
+            self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], numbered=False)
         self._follows, self._last = any(self._whole), None
 
     def _follow(self, tensordict: TensorDictBase) -> None:

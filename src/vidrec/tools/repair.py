@@ -59,13 +59,14 @@ def repair(folder: Path, *, dry_run: bool = False, sync: bool = False, watch: Wa
         watch: is given all clips, and yields them.
     """
     taken: set[Path] = set()
+    next_steps: dict[tuple[Path, str], int] = {}
     for clip in watch(scan.left_clips(folder)):
         first, gone = clip.first, clip.gone
         with names.exclusively(clip.manifest if clip.manifest.exists() else first) as ours:
             now = scan.left_clip(clip)  # whoever had it may have changed it
             if ours and now is not None:
                 try:
-                    yield _Repair(now, dry_run, taken).run()
+                    yield _Repair(now, dry_run, taken, next_steps).run()
                 except Exception as error:  # of this one; the others have their turn
                     yield Repaired(first, None, 0, f"failed: {error}")
             elif not gone and not clip.gone:
@@ -92,6 +93,7 @@ class _Repair:
         clip: what is left of it.
         dry_run: whether to change nothing.
         taken: the names that others will get.
+        next_steps: by index and tag, the step after the last one that the index had when the repair began.
         about: what its manifest says.
         parts: its files, which are counted and joined.
     """
@@ -99,6 +101,7 @@ class _Repair:
     clip: LeftClip
     dry_run: bool
     taken: set[Path]
+    next_steps: dict[tuple[Path, str], int]
     about: dict[str, Any] = field(init=False)
     parts: Parts = field(init=False)
 
@@ -170,31 +173,33 @@ class _Repair:
         return sorted(path for path in found if self._step(path) is not None)
 
     def _target(self, suffix: str) -> Path:
-        """Return the name with the step after the last one of this tag."""
+        """Return the name with the step after the last one of this tag, the same for all that a crash left of it."""
         stem = self.clip.stem
-        steps = [self._step(path) or "" for path in (*self._videos(), *self.taken)]
+        step = max((int(self._step(path) or -1) for path in (*self._videos(), *self.taken)), default=-1) + 1
         if (index := self._index) is not None:
-            tag = self._tag(index, stem)
-            steps += [row.get("step", "") for row in index.rows() if row.get("tag") == tag]
-        step = max((int(step) for step in steps if step.isdecimal()), default=-1) + 1
+            key = index.path, self._tag(index)
+            if key not in self.next_steps:
+                self.next_steps[key] = index.next_step(key[1])
+            step = max(step, self.next_steps[key])
         target = stem.with_name(f"{stem.name}_{step}{suffix}")
         self.taken.add(target)
         return target
 
-    @staticmethod
-    def _tag(index: VideoIndex, name: Path) -> str:
-        return str(name.relative_to(index.folder / "videos"))
+    def _tag(self, index: VideoIndex) -> str:
+        """Return the tag of the recorder; of a clip that does not tell it, the name."""
+        return self.about.get("tag") or str(self.clip.stem.relative_to(index.folder / "videos"))
 
     def _add_row(self, video: Path, frames: int) -> None:
         if (index := self._index) is None:
             return
         fps = float(Fraction(self.about["fps"]))
-        row = {column: self.about.get(column) for column in ("height", "width", "codec", "env_id", "episode")}
+        told = ("height", "width", "codec", "env_id", "agent", "episode", "env_step", "time")
+        row = {column: self.about.get(column) for column in told}
         row |= {"frames": frames, "fps": fps, "seconds": frames / fps, "ended": "unfinished"}
         if row["codec"] == "none":
             row |= {"dtype": "uint8", "shape": shape_text((1, frames, 3, row["height"], row["width"]))}
         file = str(video.relative_to(index.folder))
-        index.add(tag=self._tag(index, self.clip.stem), step=self._step(video), file=file, **row)
+        index.add(tag=self._tag(index), step=self._step(video), file=file, **row)
 
 
 def _deleted(dry_run: bool) -> str:

@@ -45,6 +45,11 @@ class LeftClip:
         return names.in_use(self.manifest)
 
     @property
+    def abandoned(self) -> bool:
+        """Whether nobody records it any more; False where there are no locks that tell."""
+        return names.unlocked(self.manifest) and not self.gone
+
+    @property
     def first(self) -> Path:
         """The first of its files."""
         return self.parts[0] if self.parts else self.manifest
@@ -75,7 +80,7 @@ def videos(folder: Path) -> list[Path]:
 
 def left_clips(folder: Path) -> list[LeftClip]:
     """Return the clips in a folder and those below it that are not finished."""
-    return _left_clips(_files(folder))
+    return _left_clips(_files(folder, names.MARK))
 
 
 def _left_clips(paths: Iterable[Path]) -> list[LeftClip]:
@@ -143,8 +148,8 @@ def _rows(index: VideoIndex) -> list[dict[str, str]]:
         return []
 
 
-def _files(folder: Path) -> list[Path]:
-    """Return all files in a folder and those below it, behind links too, each folder once."""
+def _files(folder: Path, mark: str = "") -> list[Path]:
+    """Return all files in a folder and those below it, behind links too, each folder once, whose names hold `mark`."""
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     for place, below, found_names in os.walk(folder, followlinks=True):
@@ -153,7 +158,8 @@ def _files(folder: Path) -> list[Path]:
             below.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        found += [path for path in map(Path(place).joinpath, found_names) if path.is_file()]
+        marked = (Path(place, name) for name in found_names if mark in name)
+        found += [path for path in marked if path.is_file()]
     return sorted(found)
 
 
