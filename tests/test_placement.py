@@ -128,7 +128,7 @@ def processes(mark):
 
 
 def check_nothing_is_left(folder):
-    """Check that soon no encoder runs and no video is unfinished; a worker renames its video after its encoder ended."""
+    """Check that soon no encoder runs, and no video is unfinished: a worker renames it after its encoder ended."""
 
     def left():
         return processes(folder) + list(folder.rglob("*.part-*"))

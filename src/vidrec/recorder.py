@@ -13,7 +13,7 @@ import torch
 from tensordict import NonTensorStack, TensorDict, TensorDictBase
 from tensordict.utils import NestedKey
 from torch import Tensor
-from torch.compiler import is_compiling
+from torch.compiler import is_dynamo_compiling
 from torchrl.data.tensor_specs import TensorSpec
 from torchrl.envs import EnvBase, EnvCreator
 from torchrl.envs.transforms import Compose, Transform
@@ -308,7 +308,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         return observation
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
-        if is_compiling():
+        if is_dynamo_compiling():
             return self._step_in_graph(next_tensordict)
         source = self._source_in(next_tensordict)
         if source is None:  # called by hand
@@ -403,7 +403,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _record(self, tensordict: TensorDictBase, source: EnvSource, streams: list[Stream]) -> None:
         """Read the frames that streams want, and write them."""
         try:
-            entries = Entries.read(self._entries(tensordict, len(self._source_of[1]), still=True))
+            entries = Entries.read(self._entries(tensordict, source.batch_dims, still=True))
             if not entries:
                 return
             blank = None
@@ -416,7 +416,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 if source.by_env and (at := np.flatnonzero(~np.any(unknown, axis=0))).size < len(streams):
                     streams, entries = [streams[i] for i in at], entries.take(at)
                 blank = None if source.by_env else unknown
-            frames = entries.convert(Look(self.center_crop, self.make_grid), blank)
+            frames = entries.convert(Look(self.center_crop, not source.by_env), blank)
         except Exception as error:
             if not self._recording.tolerates(error, len(streams)):
                 raise
@@ -467,17 +467,18 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _source_in(self, tensordict: TensorDictBase) -> EnvSource | None:
         """Return what is recorded of the environment that this recorder is in now; None if it is in none."""
-        env: Any = self
-        while not isinstance(env, EnvBase):  # unlike `parent`, which is made of the transforms before this one
-            container = env.__dict__["_container"]
-            env = None if container is None else container()
-            if env is None:
+        container = self.__dict__["_container"]  # unlike `parent`, which is made of the transforms before this one
+        env: Any = None if container is None else container()
+        while not isinstance(env, EnvBase):
+            container = None if env is None else env.__dict__["_container"]
+            if container is None:
                 return None
+            env = container()
         known = self._source_of
         if (
             known is None
             or known[0]() is not env
-            or known[1:] != (tensordict.batch_size, self.make_grid, self.dump_on_done)
+            or known[1:] != (tensordict.batch_size, self._make_grid, self.dump_on_done)
         ):
             self._enter(env, tensordict.batch_size)
         return self._source

@@ -12,12 +12,16 @@ from torch import Tensor
 
 from vidrec.errors import FrameError
 from vidrec.frames.arrays import as_tensor
-from vidrec.frames.layout import Reading
+from vidrec.frames.layout import Reading, UnreadableError
 from vidrec.frames.layout import plan as plan_of
 from vidrec.frames.pixels import Colours, center_crop, grid, is_unknown, row, side_by_side, take, to_rgb
 from vidrec.frames.reading import Found
 
 Flags = NDArray[np.bool_]
+
+UINT8 = torch.uint8
+PLAIN, STRIDED = {UINT8, torch.float32}, torch.strided
+"""Of what dtypes and layout tensors are read without another look."""
 
 
 @dataclass(slots=True)
@@ -26,15 +30,21 @@ class Entry:
 
     Attributes:
         name: what errors call it.
-        shape: in which it came.
+        data: as it came.
         frames: ``[N, H, W, C]``, or ``[N, A, H, W, C]`` with A frames side by side; of any dtype, on any device.
         colours: what their values mean.
     """
 
     name: str
-    shape: tuple[int, ...]
+    data: Any
     frames: Tensor
     colours: Colours
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape in which it came."""
+        shape: tuple[int, ...] = getattr(self.data, "shape", self.frames.shape)
+        return shape
 
 
 class Look(NamedTuple):
@@ -64,7 +74,7 @@ class Entries(tuple[Entry, ...]):
         for name, data, reading, batch_dims, agent_dims, still in found:
             frames = frames_in(data, reading, batch_dims, agent_dims, still, name)
             floating = floating or frames.is_floating_point()
-            entries.append(Entry(name, getattr(data, "shape", frames.shape), frames, reading.colours))
+            entries.append(Entry(name, data, frames, reading.colours))
         read = cls(entries)
         read.floating = floating
         return read
@@ -100,14 +110,15 @@ class Entries(tuple[Entry, ...]):
 
         Those of an entry that are `blank` are black.
         """
-        first = self[0].frames
-        plain = first.dtype is torch.uint8 and first.is_cpu and first.shape[-1] == 3 and first.ndim == 4
+        entry = self[0]
+        first = entry.frames
+        plain = first.dtype is UINT8 and first.is_cpu and first.shape[-1] == 3 and first.ndim == 4
         if (
             plain
             and len(self) == 1
             and blank is None
             and not look.center_crop
-            and self[0].colours.value_range is None
+            and entry.colours.value_range is None
             and not (look.make_grid and first.shape[0] > 1)
         ):
             frames: NDArray[np.uint8] = first.numpy()
@@ -172,7 +183,9 @@ def frames_in(data: Any, reading: Reading, batch_dims: int | None, agent_dims: i
         still: whether all others are as well.
         name: as there.
     """
-    if isinstance(data, list | tuple):
+    plain = type(data) is Tensor and data.dtype in PLAIN and data.is_cpu
+    plain = plain and data.layout is STRIDED and not data.is_nested  # what most are
+    if not plain and isinstance(data, list | tuple):
         if not data:
             raise FrameError(f"{name} is an empty list; expected at least one frame")
         parts = [frames_in(item, reading, None, 0, False, f"{name}[{i}]") for i, item in enumerate(data)]
@@ -185,14 +198,13 @@ def frames_in(data: Any, reading: Reading, batch_dims: int | None, agent_dims: i
         if len({part.dtype for part in parts}) > 1:
             parts = [to_rgb(part, name=name, colours=reading.colours) for part in parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-    plain = type(data) is Tensor and data.dtype in (torch.uint8, torch.float32) and data.is_cpu
-    plain = plain and data.layout is torch.strided and not data.is_nested  # what most are
     x: Tensor = data.detach().resolve_neg() if plain else as_tensor(data, name)
     if not plain and reading.strict and hasattr(data, "getbands"):  # an image of Pillow's knows its channels
         reading = replace(reading, strict=False)
-    plan = plan_of(x.shape, reading, batch_dims, agent_dims, still)
-    if isinstance(plan, str):
-        raise FrameError(f"{name} of shape {tuple(x.shape)} and dtype {x.dtype} {plan}")
+    try:
+        plan = plan_of(x.shape, reading, batch_dims, agent_dims, still)
+    except UnreadableError as why:
+        raise FrameError(f"{name} of shape {tuple(x.shape)} and dtype {x.dtype} {why}") from None
     if plan.moves:
         x = x if plan.unflatten is None else x.unflatten(*plan.unflatten)
         x = x if plan.order is None else x.permute(plan.order)

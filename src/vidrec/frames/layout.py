@@ -113,6 +113,10 @@ class Reading:
         return replace(self, hint=hint, auto=False, colours=replace(self.colours, value_range=bounds))
 
 
+class UnreadableError(Exception):
+    """Says why a shape is no frame, or what is ambiguous."""
+
+
 def check_layout(layout: str) -> str:
     """Return `layout` if it names frame axes as the layout rule asks, else raise `SettingError`."""
     letters = layout if isinstance(layout, str) else ""
@@ -154,12 +158,18 @@ STACKS = (_Axes(-2, -1, -3, -4), _Axes(-3, -2, -1, -4), _Axes(-3, -2, -4, -1), _
 
 
 @lru_cache(maxsize=256)
-def plan(shape: Sequence[int], reading: Reading, batch_dims: int | None, agent_dims: int, still: bool) -> Plan | str:
-    """Return how an entry of this shape becomes frames; or why not."""
+def plan(shape: Sequence[int], reading: Reading, batch_dims: int | None, agent_dims: int, still: bool) -> Plan:
+    """Return how an entry of this shape becomes frames.
+
+    Raises:
+        UnreadableError: it does not, or it is not known how.
+    """
     if 0 in shape:
-        return "is empty; expected a frame in every entry"
+        raise UnreadableError("is empty; expected a frame in every entry")
     if reading.auto:
-        return 'has no bounds in the spec of an env, which value_range="auto" takes; give value_range=(low, high)'
+        raise UnreadableError(
+            'has no bounds in the spec of an env, which value_range="auto" takes; give value_range=(low, high)'
+        )
     known = batch_dims is not None
     layout, stack, hint = reading.layout, reading.stack, reading.hint
     frame_dims = len(shape) - (batch_dims or 0) - agent_dims
@@ -175,14 +185,14 @@ def plan(shape: Sequence[int], reading: Reading, batch_dims: int | None, agent_d
     else:
         axes = _found(shape, frame_dims, reading.strict)
     if isinstance(axes, str):
-        return axes
+        raise UnreadableError(axes)
     leading = [axis for axis in range(len(shape)) if axis - len(shape) not in axes.own]
     inner = leading[batch_dims or 0 : (batch_dims or 0) + agent_dims]
     outer = [axis for axis in leading if axis not in inner]
     if still and known:
         extra = outer[batch_dims or 0 :]
         if layout is None and (count := math.prod(shape[axis] for axis in extra)) > 1:
-            return (
+            raise UnreadableError(
                 f"holds {count} frames of one env; they could be a stack ("
                 f'stack={count} shows the newest, stack=({count}, "all") shows all) or belong side by side '
                 f'(layout="N{"HW" if axes.channels is None else "CHW" if axes.channels < axes.height else "HWC"}")'
@@ -197,9 +207,10 @@ def agents_in(shape: Sequence[int], reading: Reading, batch_dims: int, agent_dim
     Raises:
         FrameError: it holds no frame, or what is ambiguous.
     """
-    read = plan(tuple(shape), replace(reading, auto=False), batch_dims, agent_dims, True)
-    if isinstance(read, str):
-        raise FrameError(f"an entry of shape {tuple(shape)} {read}")
+    try:
+        read = plan(tuple(shape), replace(reading, auto=False), batch_dims, agent_dims, True)
+    except UnreadableError as why:
+        raise FrameError(f"an entry of shape {tuple(shape)} {why}") from None
     return read.shape[1] if len(read.shape) == 5 else 1
 
 

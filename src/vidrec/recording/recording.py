@@ -239,14 +239,18 @@ class Recording:
                 self._busy = before
             if self._later and not before:
                 self._dump_later()
-            texts, self._left = self._left, []
-        for text in texts:
-            try:
-                warnings.warn(text, VidrecWarning, stacklevel=3)
-            except VidrecWarning as warning:  # warnings are errors; the frames are written
-                errors.append(warning)
+        if self._left:
+            self._tell_left(errors)
         if errors:
             raise_first(errors)
+
+    def _tell_left(self, errors: list[Exception]) -> None:
+        texts, self._left = self._left, []
+        for text in texts:
+            try:
+                warnings.warn(text, VidrecWarning, stacklevel=4)
+            except VidrecWarning as warning:  # warnings are errors; the frames are written
+                errors.append(warning)
 
     def _admit(self, stream: Stream, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the frames for which there is room in a stream that can go on; open its clips if it has none."""

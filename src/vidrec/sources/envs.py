@@ -33,6 +33,7 @@ class EnvSource:
     """The envs of one environment that one recorder records.
 
     Attributes:
+        batch_dims: how many axes its batch has.
         by_env: whether each has videos of its own; else all are in one, and count as one env here.
         by_episode: whether each episode has a video of its own.
         picks: whether an entry holds frames of more envs than a stream wants.
@@ -56,6 +57,7 @@ class EnvSource:
     ) -> None:
         self._selection, self._numbered = selection, not make_grid
         self.by_episode = selection.by_episode(dump_on_done)
+        self.batch_dims = len(batch_size)
         self._count, self._agents = batch_size.numel(), agents or 1
         chosen = selection.of_envs(self._count)
         self._chosen = np.repeat(chosen, self._agents)
@@ -81,6 +83,9 @@ class EnvSource:
         self._whole: list[RunningEpisode | None] = [None] * len(self.streams)
         self._follows = False  # whether there is one
         self._last: TensorDictBase | None = None
+        self._began = [0] * len(self.streams)  # at which step of the env
+        self._returns = np.zeros(len(self.streams))
+        self._only_reward = self._reward_keys[0] if self._count == len(self._reward_keys) == 1 else None
         self._idle = True  # whether an env has no running episode
         self.steps = 0
         self._wanted = [] if selection.step_trigger is not None else list(self.streams)
@@ -132,9 +137,11 @@ class EnvSource:
             return
         done, terminated = self._flags(self._done, self._last), self._flags(self._terminated, self._last)
         for at, (stream, episode) in enumerate(zip(self.streams, self._whole, strict=True)):
-            if episode is not None and done[at] and stream.count:
+            whole = stream.resets == 1 and stream.count == 1 + (length := self.steps - self._began[at])
+            stream.episode = episode if whole and done[at] else None
+            if episode is not None:
+                episode.length, episode.return_ = length, float(self._returns[at])
                 episode.terminated, episode.truncated = bool(terminated[at]), not terminated[at]
-                stream.episode = episode
 
     def resets(self, tensordict: TensorDictBase) -> Flags | None:
         """Return which envs are reset, by the entries "_reset"; None if there are none, and all are."""
@@ -270,24 +277,17 @@ class EnvSource:
             self._numbers[i] += 1
             stream = self.streams[i]
             stream.episode = None
+            self._began[i], self._returns[i] = self.steps, 0.0
             self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], numbered=False)
         self._follows, self._last = any(self._whole), None
 
     def _follow(self, tensordict: TensorDictBase) -> None:
         """Count a step of the episodes that clips are so far."""
         self._last = tensordict
-        if self._count == 1 and self._agents == 1 and len(self._reward_keys) == 1:
-            reward = tensordict.get(self._reward_keys[0], None)
-            own = [0.0 if reward is None else float(reward.sum())]
-        else:
-            own = sum_of(self._reward_keys, tensordict, self._count)[self._chosen].tolist()
-        for at, (stream, episode) in enumerate(zip(self.streams, self._whole, strict=True)):
-            if episode is not None:
-                episode.length += 1
-                episode.return_ += own[at]
-                if not stream.count:  # it was dumped meanwhile
-                    self._whole[at] = stream.episode = None
-                    self._follows = any(self._whole)
+        if self._only_reward is None:
+            self._returns += sum_of(self._reward_keys, tensordict, self._count)[self._chosen]
+        elif (reward := tensordict.get(self._only_reward, None)) is not None:
+            self._returns += float(reward.sum())
 
     def _end(self, at: int) -> RunningEpisode | None:
         """Return the episode that runs in an env, which has none from now on."""
