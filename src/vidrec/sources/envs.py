@@ -106,13 +106,11 @@ class EnvSource:
         elif self._selection.step_trigger is not None:
             self._trigger()
         wanted = self._wanted
-        if not wanted:
-            return wanted
         if len(wanted) == 1:
             stream = wanted[0]
             stream.count += 1
             return [] if stream.count % skip else wanted
-        return self._due(wanted, skip)
+        return self._due(wanted, skip) if wanted else wanted
 
     def begin(self, which: Flags | None) -> None:
         """Begin the episodes of envs that are reset; None is all."""
