@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrec.clips import Clip, TensorClip, Video
+from vidrec.clips import Clip, TailClip, Video
 from vidrec.episode import Episode, RunningEpisode
 from vidrec.errors import FrameError
 from vidrec.loggers.base import VideoLogger
@@ -87,20 +87,26 @@ class Stream:
 
     @property
     def in_memory(self) -> bool:
-        """Whether its frames are kept in memory."""
-        return isinstance(self.clip, TensorClip)
+        """Whether its video is a tensor, and no file."""
+        return self.clip is not None and self.clip.in_memory
 
     @property
     def is_only_reset(self) -> bool:
         """Whether its environment was reset, for whatever reason, and not stepped."""
         return self.count == self.resets == 1 and (self.episode is None or self.episode.number == 0)
 
-    def open(self, loggers: list[VideoLogger], tag: str, settings: dict[str, object], beside: int) -> None:
-        """Open a clip for each different encoding that `loggers` want; `beside` clips are recorded at a time."""
+    def open(
+        self, loggers: list[VideoLogger], tag: str, settings: dict[str, object], beside: int, last: int | None = None
+    ) -> None:
+        """Open a clip for each different encoding that `loggers` want; `beside` clips are recorded at a time.
+
+        `last`: how many frames each has in the end; None is all.
+        """
         before = self.clip  # an empty one, for another logger or tag
         self.outputs = open_outputs(loggers, tag, settings)
         for output in self.outputs:
             if output.clip is not None:
+                output.clip = output.clip if last is None else TailClip(output.clip, last)
                 output.clip.env_id, output.clip.beside = self.env_id, beside
                 output.clip.episode = self.episode_so_far
         if before is not None and self.clip is not None:
