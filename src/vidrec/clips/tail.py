@@ -6,6 +6,7 @@ from torch import Tensor
 
 from vidrec.clips.base import Array, Clip
 from vidrec.clips.memory import TensorClip
+from vidrec.frames import arrange, to_rgb
 
 
 class TailClip(TensorClip):
@@ -27,16 +28,17 @@ class TailClip(TensorClip):
         return self.clip.in_memory
 
     def write(self, frames: Array | Tensor) -> None:
-        for frame in self._checked(frames)[-self._last :]:
+        array = self._checked(frames)[-self._last :]
+        del self._obs[: max(0, len(self._obs) + len(array) - self._last)]
+        for frame in array:
             self._add(frame)
-        del self._obs[: -self._last]
 
     def finish(self) -> Any:
         self.clip.env_id, self.clip.episode, self.clip.beside = self.env_id, self.episode, self.beside
         if isinstance(self.clip, TensorClip):
             self.clip.take_obs_of(self)
-        for frame in self._obs[self.clip.frames :]:  # all, but for those of a `finish` that failed
-            self.clip.write(frame.permute(1, 2, 0)[None])
+        for frame in self._obs[self.clip.frames :]:  # all, but for those of a `finish` before
+            self.clip.write(to_rgb(arrange(frame, layout="CHW")))
         return self.clip.finish()
 
     def delete(self) -> None:

@@ -163,7 +163,7 @@ def _of_layers(layers: list[Any]) -> Fraction | None:
         return seconds
     if _own(_own(_own(inner, "model"), "opt"), "timestep") is not None and (seconds := _number(_own(inner, "dt"))):
         return seconds
-    if frames := _frames(_frameskip(layers[0], inner)):
+    if _own(inner, "ale") is not None and (frames := _frames(_own(inner, "_frameskip"))):
         return frames / ALE_FPS
     if _own(inner, "control_timestep") is not None and (seconds := _number(_call(inner.control_timestep))):
         return seconds
@@ -180,14 +180,6 @@ def _of_layers(layers: list[Any]) -> Fraction | None:
             if seconds := _number(_own(layer, name)):
                 return seconds
     return None
-
-
-def _frameskip(env: Any, inner: Any) -> Any:
-    """Return how many frames of a game a step takes; None if it is no game of ALE's."""
-    if _own(inner, "ale") is not None:
-        return _own(inner, "_frameskip")
-    of_ale = str(_own(env, "env_name")).startswith("ALE/")  # TorchRL's GymEnv(num_envs=), of envs in other processes
-    return _own(env, "frame_skip") if of_ale else None
 
 
 def _own(owner: Any, name: str) -> Any:
