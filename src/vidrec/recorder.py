@@ -5,6 +5,7 @@ import sys
 import textwrap
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from numbers import Integral
 from typing import Any
 
@@ -36,9 +37,12 @@ from vidrec.sources.envs import Ended, EnvSource
 from vidrec.sources.samples import Samples
 from vidrec.sources.selection import Selection
 from vidrec.sources.specs import bounds_of, stack_of
+from vidrec.sources.speed import real_time_fps, warn_of_speed
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
 
+
+NO_ENV = "fps='env' needs an environment, and there is none around this recorder; give fps=<number>"
 
 OF_THIS_PROCESS = ("_owner", "_samples", "_source", "_source_of", "_graph_keys", "_graph_call", "_readings")
 """What a copy does not get: it records for itself."""
@@ -96,7 +100,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             otherwise each env of a batched env has videos of its own, named ``<tag>_env<env>``, and the frames of
             a dataset follow one another. None is True with a parent env, False without.
         out_keys: entries under which the frames are given on, unchanged. None is `in_keys`.
-        fps: frames per second of the video. None leaves it to the logger.
+        fps: frames per second of the video. None leaves it to the logger. ``"env"`` is real time: the steps that the
+            environment makes in a second, see ``docs/videos.md``, divided by `skip`. It is read when the recorder
+            enters an environment, at the first reset; a `skip` that is assigned later counts at the next entering.
         max_frames: how many frames a clip has at the most. What comes beyond is counted, and reported by `dump`.
         dump_on_done: finish the video of an episode when it ends, by whatever transform: that of an env, or that of a
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
@@ -107,6 +113,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
         keep: of an `Episode` that has ended or is cut off, whether its video is kept; implies `dump_on_done`. See
             `keep_best`.
+        last: how many frames each video has, the last ones of those that `skip` keeps; they stay in memory, 3 * H * W
+            bytes each, and are encoded when the video is finished. None is all. Does not go with `max_frames` or
+            `step_trigger`.
         step: returns the step of a video that `dump` is given none for, such as ``lambda: collected_frames``: when an
             episode ends, for a clip of `step_trigger`, when the env is closed, at the end of the program, and for
             ``dump()``. None counts the videos, and with a `CSVLogger` goes on after those of an earlier run.
@@ -115,7 +124,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         **kwargs: passed on to ``logger.log_video``: for vidrec's loggers the settings of `vidrec.Encoding`.
 
     Raises:
-        SettingError: an argument or setting that is unknown or cannot be. Settings are checked here, not at `dump`.
+        SettingError: an argument or setting that is unknown or cannot be. Settings are checked here, not at `dump`;
+            ``fps="env"`` at the first reset, or the first sample of what is no environment.
         FrameError: while recording, a frame that is refused; the clip is as it was.
         EncoderError: while recording or dumping, FFmpeg failed.
     """
@@ -142,6 +152,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         episode_trigger: Callable[[int], bool] | None = None,
         step_trigger: Callable[[int], bool] | None = None,
         keep: Callable[[Episode], bool] | None = None,
+        last: int | None = None,
         layout: str | Mapping[NestedKey, str] | None = None,
         stack: Any = None,
         by_agent: bool = False,
@@ -152,10 +163,13 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         **kwargs: Any,
     ) -> None:
         sides = center_crop if isinstance(center_crop, tuple) and len(center_crop) == 2 else (center_crop or None,)
-        for name, value in [("skip", skip), ("max_frames", max_frames), *(("center_crop", side) for side in sides)]:
+        whole = [("skip", skip), ("max_frames", max_frames), ("last", last)]
+        for name, value in [*whole, *(("center_crop", side) for side in sides)]:
             number = isinstance(value, Integral) and not isinstance(value, bool) and value > 0
             if value is not None and not number:
                 raise SettingError(f"{name}={value!r} must be a positive whole number, or None")
+        if last is not None and (max_frames is not None or step_trigger is not None):
+            raise SettingError("last keeps the end of a video; it does not go with max_frames or step_trigger")
         if on_error not in ("raise", "warn"):
             raise SettingError(f"on_error={on_error!r} must be 'raise' or 'warn'")
         if step is not None and not callable(step):
@@ -168,8 +182,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if by_agent and make_grid:
             raise SettingError("by_agent=True gives each agent videos of its own, and does not go with make_grid=True")
         self._keep(Recording())
+        in_real_time = isinstance(fps, str) and fps == "env"
         # center_crop is ours: TorchRL's asks for torchvision
-        super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, fps, **kwargs)
+        super().__init__(logger, tag, in_keys, skip, None, make_grid, out_keys, None if in_real_time else fps, **kwargs)
+        self._in_real_time = in_real_time
         self.max_frames, self.dump_on_done = max_frames, dump_on_done
         if len(self.in_keys) != len(self.out_keys):
             raise SettingError(f"{len(self.in_keys)} in_keys need as many out_keys, not {len(self.out_keys)}")
@@ -179,7 +195,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self._given = readings(self.in_keys, layout, stack, value_range, colormap)
         self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
         self._selection.check(dump_on_done, max_frames)
-        self._recording.keep, self._recording.step, self._recording.on_error = keep, step, on_error
+        self._recording.keep, self._recording.last = keep, last
+        self._recording.step, self._recording.on_error = step, on_error
         self._recording.check()
 
     def _keep(self, recording: Recording) -> None:
@@ -451,6 +468,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _record_sample(self, sample: TensorDictBase | Tensor) -> None:
         """Keep frames that come without an environment."""
         if self._samples is None:
+            if self._in_real_time and not self._recording.tolerates(error := SettingError(NO_ENV)):
+                raise error
             self.__dict__["_samples"] = Samples(self._recording, self._selection)
             self._resolve_readings()
         self._recording.env_step = None
@@ -485,17 +504,22 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _enter(self, env: EnvBase, batch_size: torch.Size) -> None:
         """Begin to record an environment."""
-        before, same = self._source, self._source_of is not None and self._source_of[0]() is env
+        original, before = self._original(env), self._source
+        same = self._source_of is not None and self._source_of[0]() is env
+        fps = self._real_time_fps(env) if self._in_real_time and original is None else None
         self._source_of = (weakref.ref(env), batch_size, self.make_grid, self.dump_on_done)
         self._graph_keys = (*self.in_keys, *env.done_keys, *env.reward_keys)
         self._graph_call = Call(self._step_of_graph)
-        if (original := self._original(env)) is not None:
+        if original is not None:
             self.__dict__.update(_recording=original._recording, _owner=original._owner, _source=original._source)
             self._readings = original._readings
             return
         if before is not None:
             self._finish_all(before.leave())
         self._resolve_readings()
+        if self._in_real_time:
+            self._recording.settings.pop("fps", None)
+            self._recording.settings |= {} if fps is None else {"fps": fps}
         base = base_env(env)
         _recorders.setdefault(base, {})[self._recording.id] = weakref.ref(self)
         self._recording.env = weakref.ref(base)
@@ -510,6 +534,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         )
         if before is not None and same:
             self._source.steps = before.steps
+        warn_of_speed(env, self, self.skip, self._recording.rates)
 
     def _resolve_readings(self) -> None:
         """Ask the environment, or the transforms of the buffer, what they know of the entries with frames."""
@@ -530,6 +555,17 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             raise SettingError(f"by_agent=True counts the agents by the spec of {key!r}, and the env has none")
         dims = 0 if isinstance(key, str) else len(spec[key[:-1]].shape) - len(batch_size)
         return agents_in(entry.shape, reading, len(batch_size), dims)
+
+    def _real_time_fps(self, env: EnvBase) -> int | Fraction | None:
+        """Return the fps of a video in real time; None if it cannot be had, which is tolerated."""
+        try:
+            fps = real_time_fps(env, self, self.skip)
+            self._recording.rates(fps=fps)
+        except SettingError as error:
+            if not self._recording.tolerates(error):
+                raise
+            return None
+        return fps
 
     def _original(self, env: EnvBase) -> "VideoRecorder | None":
         """Return the recorder that this one is a copy of, if it records the same base env for another transformed one.

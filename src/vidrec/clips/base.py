@@ -72,6 +72,11 @@ class Clip(ABC):
     def size(self) -> tuple[int, int] | None:
         """(height, width) of its frames, in pixels; None before the first."""
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether `finish` returns a tensor, and no file."""
+        return False
+
     @abstractmethod
     def finish(self) -> Any:
         """Return all frames that were written, in the form that `log_video` of its logger takes.

@@ -15,6 +15,10 @@ class TensorClip(Clip):
         self._obs: list[Tensor] = []
 
     @property
+    def in_memory(self) -> bool:
+        return True
+
+    @property
     def changed(self) -> bool:
         return False
 

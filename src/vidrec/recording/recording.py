@@ -16,8 +16,9 @@ import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
+from fractions import Fraction
 from numbers import Integral
 from typing import Any
 
@@ -25,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidrec.clips import TensorClip, Video
+from vidrec.clips import FileClip, Video
 from vidrec.episode import Episode
 from vidrec.errors import EncoderError, FrameError, SettingError, TagError, VidrecWarning, add_note, raise_first, shown
+from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks, names
 from vidrec.frames import arrange, to_rgb
 from vidrec.loggers.base import TensorLogger, VideoLogger
@@ -70,6 +72,7 @@ class Recording:
         tag: the name of the videos.
         settings: what `log_video` is called with beside name, video and step.
         max_frames: how many frames a clip has at the most; None does not bound it.
+        last: how many frames a clip has in the end, the last ones; None is all.
         keep: which episodes are worth a video; None keeps all.
         step: returns the step of a video if `dump` is not told one; None counts, see `iter`.
         on_error: ``"raise"``, or ``"warn"`` to go on.
@@ -89,6 +92,7 @@ class Recording:
         self.tag: Any = None
         self.settings: dict[str, Any] = {}
         self.max_frames: int | None = None
+        self.last: int | None = None
         self.keep: Callable[[Episode], bool] | None = None
         self.step: Callable[[], int] | None = None
         self.on_error = "raise"
@@ -126,18 +130,32 @@ class Recording:
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("logger", "tag", "settings", "max_frames", "keep", "step", "on_error", "iter", "lineage")
+        kept = ("logger", "tag", "settings", "max_frames", "last", "keep", "step", "on_error", "iter", "lineage")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name in ("logger", "tag", "max_frames", "keep", "step", "on_error"):
+        for name in ("logger", "tag", "max_frames", "last", "keep", "step", "on_error"):
             setattr(self, name, state[name])
         self.settings = dict(state["settings"])
         self._begin(state["iter"], state["lineage"])
 
     def check(self) -> None:
         """Raise now what the first frame would: an unknown setting, a tag that cannot be."""
-        open_outputs(self.loggers, self.tag, self.settings)
+        self.rates()
+
+    def rates(self, **more: Any) -> list[Fraction]:
+        """Return the frames per second that its videos will have, with more settings; raise what a first frame would.
+
+        Tensors have none, on disk or for a logger, unless the logger is told one.
+        """
+        settings = {**self.settings, **more}
+        clips = [output.clip for output in open_outputs(self.loggers, self.tag, settings)]
+        encodings = [clip.encoding for clip in clips if isinstance(clip, FileClip) and clip.encoding.format.encoded]
+        told = settings.get("fps")
+        if self.logger is not None and told is not None and any(clip and clip.in_memory for clip in clips):
+            with suppress(SettingError):  # it is for the logger to judge
+                encodings.append(Encoding.of(fps=told))
+        return [encoding.fps for encoding in encodings]
 
     @property
     def logger(self) -> Any:
@@ -270,7 +288,7 @@ class Recording:
     def _open(self, stream: Stream) -> None:
         self.origin = origin(self.env(), str(self.tag))
         name, beside = self._name(stream.label, stream.episode_so_far), max(1, len(self.streams) - 1)
-        stream.open(self.loggers, name, self.settings, beside, self._tag)
+        stream.open(self.loggers, name, self.settings, beside, self._tag, self.last)
         self._left += left.look(self.loggers)
         lifetime.hold(self)
 
@@ -600,7 +618,8 @@ class Recording:
         self, label: str | None, episode: Episode | None, suffix: str | None = None, output: Output | None = None
     ) -> str:
         """Return the name of a video; a logger that takes tensors is told none of the origin, as in TorchRL."""
-        where = None if output is not None and isinstance(output.clip, TensorClip) else self.origin
+        in_memory = output is not None and output.clip is not None and output.clip.in_memory
+        where = None if in_memory else self.origin
         parts = [self.tag, where, label, suffix]
         parts += [] if episode is None or not episode.numbered else [f"ep{episode.number}"]
         return "_".join(str(part) for part in parts if part is not None)

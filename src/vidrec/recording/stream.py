@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrec.clips import Clip, TensorClip, Video
+from vidrec.clips import Clip, TailClip, Video
 from vidrec.episode import Episode, RunningEpisode
 from vidrec.errors import FrameError
 from vidrec.loggers.base import VideoLogger
@@ -104,8 +104,8 @@ class Stream:
 
     @property
     def in_memory(self) -> bool:
-        """Whether its frames are kept in memory."""
-        return isinstance(self.clip, TensorClip)
+        """Whether its video is a tensor, and no file."""
+        return self.clip is not None and self.clip.in_memory
 
     @property
     def is_only_reset(self) -> bool:
@@ -113,13 +113,23 @@ class Stream:
         return self.count == self.resets == 1 and (self.episode is None or self.episode.number == 0)
 
     def open(
-        self, loggers: list[VideoLogger], name: str, settings: dict[str, object], beside: int, tag: str | None
+        self,
+        loggers: list[VideoLogger],
+        name: str,
+        settings: dict[str, object],
+        beside: int,
+        tag: str | None,
+        last: int | None = None,
     ) -> None:
-        """Open a clip for each different encoding that `loggers` want; `beside` clips are recorded at a time."""
+        """Open a clip for each different encoding that `loggers` want; `beside` clips are recorded at a time.
+
+        `tag` is that of the recorder; `last` is how many frames each clip has in the end, None for all.
+        """
         before = self.clip  # an empty one, for another logger or tag
         self.outputs = open_outputs(loggers, name, settings)
         for output in self.outputs:
-            if (clip := output.clip) is not None:
+            if output.clip is not None:
+                clip = output.clip = output.clip if last is None else TailClip(output.clip, last)
                 clip.tag, clip.env_id, clip.agent, clip.episode = tag, self.env_id, self.agent, self.episode_so_far
                 clip.env_step, clip.time, clip.beside = self.env_step, self.time, beside
         if before is not None and self.clip is not None:
