@@ -52,7 +52,7 @@ def test_a_plain_tensor_becomes_a_video(video_format, scale):
         "width": str(width),
         "codec": codec,
         "seconds": "0.2",
-        **dict.fromkeys(("env_id", "episode", "return", "length", "ended", "dtype", "shape", "env_step"), ""),
+        **dict.fromkeys(("env_id", "agent", "episode", "return", "length", "ended", "dtype", "shape", "env_step"), ""),
     }
 
 

@@ -135,7 +135,8 @@ class EnvSource:
             return
         done, terminated = self._flags(self._done, self._last), self._flags(self._terminated, self._last)
         for at, (stream, episode) in enumerate(zip(self.streams, self._whole, strict=True)):
-            whole = stream.resets == 1 and stream.count == 1 + (length := self.steps - self._began[at])
+            length = self.steps - self._began[at]
+            whole = stream.resets == 1 and stream.count == 1 + length  # else it was dumped meanwhile
             stream.episode = episode if whole and done[at] else None
             if episode is not None:
                 episode.length, episode.return_ = length, float(self._returns[at])
