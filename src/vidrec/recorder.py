@@ -21,7 +21,7 @@ from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
 from vidrec.clips import Video
 from vidrec.compat import require
-from vidrec.episode import Episode
+from vidrec.episode import Episode, Steps
 from vidrec.errors import SettingError, add_note, message, raise_first
 from vidrec.frames import Entries, Look, check_layout
 from vidrec.graph import Call
@@ -404,7 +404,6 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             if not self._recording.tolerates(error, len(streams)):
                 raise
             return
-        self._recording.env_step = source.steps
         self._recording.write(streams, frames[:, None] if source.by_env else frames[None])
 
     def _finish(self, source: EnvSource, tensordict: TensorDictBase) -> None:
@@ -435,7 +434,6 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Keep frames that come without an environment."""
         if self._samples is None:
             self.__dict__["_samples"] = Samples(self._recording, self._selection)
-        self._recording.env_step = None
         try:
             of = sample if isinstance(sample, TensorDictBase) else None
             found = [("frame", sample, None)] if of is None else self._entries(of)
@@ -484,9 +482,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             dump_on_done=self.dump_on_done,
             selection=self._selection,
             stream=self._recording.stream,
+            steps=before.steps if before is not None and same else Steps(),
         )
-        if before is not None and same:
-            self._source.steps = before.steps
 
     def _original(self, env: EnvBase) -> "VideoRecorder | None":
         """Return the recorder that this one is a copy of, if it records the same base env for another transformed one.

@@ -18,7 +18,7 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.envs.transforms import AutoResetTransform, VecGymEnvTransform
 
-from vidrec.episode import Episode, RunningEpisode
+from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError, raise_first
 from vidrec.frames import Entries, take
 from vidrec.recording.stream import Stream
@@ -40,7 +40,7 @@ class EnvSource:
         native_autoreset: whether the environment gives, when an env is done, the first frame of the next episode.
         resets_itself: whether what the environment gives for an unknown last frame may be zeros.
         stepped: the outcome of the last step, which transforms behind the recorder may still mark as done.
-        steps: how many steps of the environment came by.
+        steps: how many steps of the environment came by, since the recorder came into it.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class EnvSource:
         dump_on_done: bool,
         selection: Selection,
         stream: Callable[[int | None], Stream],
+        steps: Steps,
     ) -> None:
         self._selection, self._of_grid = selection, bool(make_grid)
         self.by_episode = selection.by_episode(dump_on_done)
@@ -63,7 +64,7 @@ class EnvSource:
         self.ends = self.by_episode or selection.step_trigger is not None
         self._at = {id(stream): at for at, stream in enumerate(self.streams)}
         for each in self.streams:
-            each.episode = None
+            each.episode, each.steps = None, steps
         # TorchRL's rule for a grid: its video goes on through a reset that comes before the end
         self._ends_at_reset = not (make_grid and selection.keep is None and selection.episode_trigger is None)
         self.native_autoreset = bool(env.__dict__.get("_torchrl_native_autoreset", False))
@@ -74,12 +75,12 @@ class EnvSource:
         self._numbers = [-1] * len(self.streams)
         self.stepped: TensorDictBase | None = None
         self._idle = True  # whether an env has no running episode
-        self.steps = 0
+        self.steps = steps
         self._wanted = [] if selection.step_trigger is not None else list(self.streams)
 
     def step(self, tensordict: TensorDictBase, skip: int) -> list[Stream]:
         """Count a step, of which `tensordict` holds the outcome; return the streams that want its frame."""
-        self.steps += 1
+        self.steps.count += 1
         if self.by_episode:
             self.stepped = tensordict
             if self._idle:  # it was not reset
@@ -88,11 +89,9 @@ class EnvSource:
                 self._count_step(tensordict)
                 if self.native_autoreset:
                     return self._due(self._which(~self._flags(self._done, tensordict)), skip)
-        elif self._selection.step_trigger is not None:
+        elif self.ends:  # by a `step_trigger`
             self._trigger()
         wanted = self._wanted
-        if not wanted:
-            return wanted
         if len(wanted) == 1:
             stream = wanted[0]
             stream.count += 1
@@ -187,7 +186,7 @@ class EnvSource:
     def _trigger(self) -> None:
         """Begin a clip if `step_trigger` says so."""
         assert self._selection.step_trigger is not None
-        step = self.steps - 1
+        step = self.steps.count - 1
         if self._wanted:
             self._drop_dumped()
         if not self._wanted and self._selection.step_trigger(step):
