@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -419,6 +420,7 @@ def test_json_tells_what_the_table_tells(command):
 def test_info_tells_what_is_in_a_video_and_what_its_row_says():
     path = published(tag="eval/game", step=7)
     [about] = answer("info", path)
+    assert datetime.fromisoformat(about.pop("time")) <= datetime.now(timezone.utc)
     assert about == {
         "file": str(path),
         "tag": "eval/game",

@@ -99,6 +99,7 @@ def test_with_dump_on_done_each_trajectory_has_its_video(kind):
         ("1", "5", "5.0", "terminated"),
         ("2", "7", "7.0", "terminated"),
     ]
+    assert t.dump().episode.number == 2
     assert t.dump() is None
 
 
@@ -367,6 +368,7 @@ def test_trajectories_that_are_drawn_ahead_have_a_video_each():
     videos = found()
     assert sorted(numbers for _, numbers in videos) == [list(range(at, at + 5)) for at in range(0, 200, 5)]
     assert sorted(name for name, _ in videos) == sorted(f"pixels_ep{episode}" for episode in range(40))
+    assert t.dump() is t.videos[39]
     assert t.dump() is None
 
 

@@ -521,9 +521,7 @@ def test_the_users_recorder_dumps_what_a_collector_recorded_again_and_again():
     collector = Collector(env, frames_per_batch=6, total_frames=18, max_frames_per_traj=4)
     dumped = [recorder.dump() for _ in collector]
     collector.shutdown()
-    assert [video.path.name for video in dumped] == [
-        path.name for path in videos()
-    ]  # the last one is that of the close
+    assert [video.path.name for video in dumped] == [path.name for path in videos()]  # the last is of the close
     assert [path.name for path in videos()] == ["video_0.mp4", "video_1.mp4", "video_2.mp4"]
     seen = [number for path in videos() for number in numbers_in(path)]
     assert seen == list(range(seen[0], seen[0] + len(seen)))

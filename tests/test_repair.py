@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 import zlib
+from datetime import datetime, timezone
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -152,6 +153,7 @@ def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_pat
         assert is_ordinary(path), video_format
         encoding = Encoding.of(video_format, fps=60)
         height, width = encoding.file_size(SIZE)
+        assert datetime.fromisoformat(of[video_format].pop("time")) <= datetime.now(timezone.utc)
         assert of[video_format] == {
             "tag": video_format,
             "step": "0",
@@ -169,6 +171,7 @@ def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_pat
             "ended": "unfinished",
             "dtype": "uint8" if video_format in RAW else "",
             "shape": f"1x{len(numbers)}x3x48x64" if video_format in RAW else "",
+            "env_step": "0",
         }
 
 

@@ -284,11 +284,11 @@ def test_the_tag_of_a_worker_is_that_of_the_first():
 
 
 def test_a_tag_that_changes_is_the_one_at_the_end():
-    recorder = recorder_of()
-    recorder._apply_transform(numbered(1))
+    recorder = recorder_of(make_grid=False)
+    steps(env_of(recorder, [[9], [9]], (2,)), 1)
     recorder.tag = "other"
     assert recorder.dump().tag == "other"
-    assert of_rows("tag", "file") == [("other", "videos/other_0.memmap")]
+    assert of_rows("tag", "file") == [("other", f"videos/other_env{env_id}_0.memmap") for env_id in (0, 1)]
 
 
 @pytest.mark.parametrize("video_format", ["mp4", "pt"])

@@ -63,7 +63,7 @@ def test_each_logger_gets_the_whole_video_and_equal_wishes_are_encoded_once(enco
     env = TransformedEnv(PixelsEnv(), recorder)
     env.rollout(11)
     video = recorder.dump(step=4)
-    assert video.path.samefile("csv_logs/a/videos/video_4.mp4")
+    assert video.path.samefile("csv_logs/gif/videos/video_4.gif")
     assert len(encoders) == 2
     for name in ("a/videos/video_4.mp4", "b/videos/video_4.mp4", "c/videos/video_4.mp4", "gif/videos/video_4.gif"):
         assert numbers_in(Path("csv_logs", name)) == list(range(12))
@@ -160,6 +160,7 @@ def test_an_encoder_that_dies_costs_the_others_nothing_and_the_next_video_has_al
         recorder.dump(step=0)
     assert numbers_of(memory.videos[0].value) == list(range(200))
     assert numbers_in(Path("csv_logs/b/videos/video_0.mkv")) == list(range(200))
+    assert recorder.dump().path.samefile("csv_logs/b/videos/video_0.mkv")
     assert recorder.dump() is None
     record(recorder, [7])
     recorder.dump(step=1)

@@ -1,4 +1,4 @@
-"""Episode, what is known of one: a value that everyone may use."""
+"""Episode, what is known of one, and Steps: values that everyone may use."""
 
 from dataclasses import dataclass
 
@@ -36,6 +36,13 @@ class Episode:
     def ended(self) -> str:
         """``"terminated"``, ``"truncated"``, or ``"unfinished"``: its video was finished before it ended."""
         return "terminated" if self.terminated else "truncated" if self.truncated else "unfinished"
+
+
+@dataclass(eq=False, slots=True)
+class Steps:
+    """How many steps an environment has made. Its source counts, and whoever begins a video asks how many by then."""
+
+    count: int = 0
 
 
 @dataclass(eq=False, slots=True)

@@ -23,7 +23,7 @@ from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
 from vidrec.clips import Video
 from vidrec.compat import require
-from vidrec.episode import Episode
+from vidrec.episode import Episode, Steps
 from vidrec.errors import SettingError, add_note, message, raise_first
 from vidrec.frames import Entries, Found, Look, Reading, agents_in, readings
 from vidrec.graph import Call
@@ -438,7 +438,6 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             if not self._recording.tolerates(error, len(streams)):
                 raise
             return
-        self._recording.env_step = source.steps
         self._recording.write(streams, frames[:, None] if source.by_env else frames[None])
 
     def _finish(self, source: EnvSource, tensordict: TensorDictBase) -> None:
@@ -472,7 +471,6 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 raise error
             self.__dict__["_samples"] = Samples(self._recording, self._selection)
             self._resolve_readings()
-        self._recording.env_step = None
         try:
             of = sample if isinstance(sample, TensorDictBase) else None
             alone: Found = ("frame", sample, self._readings[0][2], None, 0, False)
@@ -531,9 +529,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             dump_on_done=self.dump_on_done,
             selection=self._selection,
             stream=self._recording.stream,
+            steps=before.steps if before is not None and same else Steps(),
         )
-        if before is not None and same:
-            self._source.steps = before.steps
         warn_of_speed(env, self, self.skip, self._recording.rates)
 
     def _resolve_readings(self) -> None:

@@ -17,7 +17,6 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from fractions import Fraction
 from numbers import Integral
 from typing import Any
@@ -80,7 +79,6 @@ class Recording:
         iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
             process count together, so that their videos do not get the same name.
         origin: the rank, actor and worker that records, as it is in the names of its videos; None for the first.
-        env_step: how many steps the environment has made, of which frames are written; None without one.
         streams: what is recorded, by env id. There is always the one of no env, first.
         pending: finished clips that not all loggers have taken, for the next `dump`.
         env: weak reference to the environment that the recorder is in, if any.
@@ -104,12 +102,10 @@ class Recording:
         self.pending: list[Unpublished] = []
         self.env: Callable[[], Any] = lambda: None
         self.lineage = (*ancestors, uuid.uuid4().hex)
-        self.env_step: int | None = None
         self.origin: str | None = None
         self._closed: list[Unpublished] = []  # what was published when the environment was closed
         self.failures = Failures()
         self._published = Published()
-        self._left: list[str] = []  # what to tell of clips that a crash left
         self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
         self._busy = self._catches_up = False
         self._later: list[tuple[str | None, int | None]] = []
@@ -238,8 +234,8 @@ class Recording:
             try:
                 for stream, frames in zip(streams, batches, strict=True):
                     try:
-                        if stream.fresh or stream.failed or self.max_frames is not None:
-                            frames = self._admit(stream, frames)
+                        if stream.fresh or self.max_frames is not None:  # one that has failed is fresh
+                            frames = self._admit(stream, frames, errors)
                         if len(frames):
                             try:
                                 stream.write(frames)
@@ -247,7 +243,7 @@ class Recording:
                                 if stream.clip is None or not stream.clip.changed:
                                     raise
                                 self._settle(stream)  # the user has made room for frames of another size
-                                stream.write(self._admit(stream, frames))
+                                stream.write(self._admit(stream, frames, errors))
                     except Exception as error:
                         if isinstance(error, EncoderError):  # it names what is left
                             stream.fail(0 if self.on_error == "raise" else stream.frames + len(frames))
@@ -257,20 +253,18 @@ class Recording:
                 self._busy = before
             if self._later and not before:
                 self._dump_later()
-        if self._left:
-            self._tell_left(errors)
         if errors:
             raise_first(errors)
 
-    def _tell_left(self, errors: list[Exception]) -> None:
-        texts, self._left = self._left, []
-        for text in texts:
+    def _tell_of_left(self, errors: list[Exception]) -> None:
+        """Warn of clips that a crash left; where warnings are errors, they wait until the frames are written."""
+        for text in left.look(self.loggers):
             try:
-                warnings.warn(text, VidrecWarning, stacklevel=4)
-            except VidrecWarning as warning:  # warnings are errors; the frames are written
+                warnings.warn(text, VidrecWarning, stacklevel=5)
+            except VidrecWarning as warning:
                 errors.append(warning)
 
-    def _admit(self, stream: Stream, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _admit(self, stream: Stream, frames: NDArray[np.uint8], errors: list[Exception]) -> NDArray[np.uint8]:
         """Return the frames for which there is room in a stream that can go on; open its clips if it has none."""
         frames = frames[: self.room(stream, len(frames))]
         if stream.failed:
@@ -279,17 +273,16 @@ class Recording:
             return frames[:0]
         if stream.fresh and len(frames):
             self._forget_closed()
-            if stream.time is None:
-                stream.env_step, stream.time = self.env_step, datetime.now(timezone.utc)
+            stream.start()
             self._open(stream)
             stream.fresh = False
+            self._tell_of_left(errors)
         return frames
 
     def _open(self, stream: Stream) -> None:
         self.origin = origin(self.env(), str(self.tag))
         name, beside = self._name(stream.label, stream.episode_so_far), max(1, len(self.streams) - 1)
         stream.open(self.loggers, name, self.settings, beside, self._tag, self.last)
-        self._left += left.look(self.loggers)
         lifetime.hold(self)
 
     def replace(self, stream: Stream, frames: Sequence[NDArray[np.uint8]]) -> None:

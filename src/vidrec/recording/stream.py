@@ -1,14 +1,14 @@
 """Stream, what is recorded of one env, or of all in one frame, clip after clip; and what of it is not yet published."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidrec.clips import Clip, TailClip, Video
-from vidrec.episode import Episode, RunningEpisode
+from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError
 from vidrec.loggers.base import VideoLogger
 from vidrec.loggers.outputs import Output, open_outputs, raise_if_all_failed
@@ -52,7 +52,8 @@ class Stream:
         beyond: frames that came after `max_frames`.
         episode: that runs, None where episodes do not matter.
         began: the env step at which `step_trigger` began the clip.
-        env_step: how many steps the environment had made at the first frame since the last video.
+        steps: those of the environment, None without one.
+        env_step: how many these were at the first frame since the last video.
         time: when that was recorded; None if there is none yet.
         failed: how many frames came of a clip that has failed, with ``on_error="warn"``; the others are lost until the
             next video.
@@ -67,6 +68,7 @@ class Stream:
     beyond: int = 0
     episode: RunningEpisode | None = None
     began: int | None = None
+    steps: Steps | None = None
     env_step: int | None = None
     time: datetime | None = None
     failed: int = 0
@@ -156,6 +158,12 @@ class Stream:
         self.env_step = self.time = None
         self.begin()
         return outputs
+
+    def start(self) -> None:
+        """Note when the first frame is recorded."""
+        if self.time is None:
+            self.time = datetime.now(timezone.utc)
+            self.env_step = None if self.steps is None else self.steps.count
 
     def begin(self) -> None:
         """Count anew."""

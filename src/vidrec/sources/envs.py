@@ -18,7 +18,7 @@ from tensordict import TensorDictBase
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.envs.transforms import AutoResetTransform, VecGymEnvTransform
 
-from vidrec.episode import Episode, RunningEpisode
+from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError, raise_first
 from vidrec.frames import Entries, take
 from vidrec.recording.stream import Stream
@@ -41,7 +41,7 @@ class EnvSource:
         native_autoreset: whether the environment gives, when an env is done, the first frame of the next episode.
         resets_itself: whether what the environment gives for an unknown last frame may be zeros.
         stepped: the outcome of the last step, which transforms behind the recorder may still mark as done.
-        steps: how many steps of the environment came by.
+        steps: how many steps of the environment came by, since the recorder came into it.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class EnvSource:
         dump_on_done: bool,
         selection: Selection,
         stream: Callable[[int | None, int | None], Stream],
+        steps: Steps,
     ) -> None:
         self._selection, self._numbered = selection, not make_grid
         self.by_episode = selection.by_episode(dump_on_done)
@@ -70,7 +71,7 @@ class EnvSource:
         self.ends = self.by_episode or selection.step_trigger is not None
         self._at = {id(stream): at for at, stream in enumerate(self.streams)}
         for each in self.streams:
-            each.episode = None
+            each.episode, each.steps = None, steps
         # TorchRL's rule for a grid: its video goes on through a reset that comes before the end
         self._ends_at_reset = not (make_grid and selection.keep is None and selection.episode_trigger is None)
         self.native_autoreset = bool(env.__dict__.get("_torchrl_native_autoreset", False))
@@ -87,12 +88,12 @@ class EnvSource:
         self._returns = np.zeros(len(self.streams))
         self._only_reward = self._reward_keys[0] if self._count == len(self._reward_keys) == 1 else None
         self._idle = True  # whether an env has no running episode
-        self.steps = 0
+        self.steps = steps
         self._wanted = [] if selection.step_trigger is not None else list(self.streams)
 
     def step(self, tensordict: TensorDictBase, skip: int) -> list[Stream]:
         """Count a step, of which `tensordict` holds the outcome; return the streams that want its frame."""
-        self.steps += 1
+        self.steps.count += 1
         if self.by_episode:
             self.stepped = tensordict
             if self._idle:  # it was not reset
@@ -103,7 +104,7 @@ class EnvSource:
                     return self._due(self._which(~self._flags(self._done, tensordict)), skip)
         elif self._follows:
             self._follow(tensordict)
-        elif self._selection.step_trigger is not None:
+        elif self.ends:  # by a `step_trigger`
             self._trigger()
         wanted = self._wanted
         if len(wanted) == 1:
@@ -135,7 +136,7 @@ class EnvSource:
             return
         done, terminated = self._flags(self._done, self._last), self._flags(self._terminated, self._last)
         for at, (stream, episode) in enumerate(zip(self.streams, self._whole, strict=True)):
-            length = self.steps - self._began[at]
+            length = self.steps.count - self._began[at]
             whole = stream.resets == 1 and stream.count == 1 + length  # else it was dumped meanwhile
             stream.episode = episode if whole and done[at] else None
             if episode is not None:
@@ -219,7 +220,7 @@ class EnvSource:
     def _trigger(self) -> None:
         """Begin a clip if `step_trigger` says so."""
         assert self._selection.step_trigger is not None
-        step = self.steps - 1
+        step = self.steps.count - 1
         if self._wanted:
             self._drop_dumped()
         if not self._wanted and self._selection.step_trigger(step):
@@ -276,7 +277,7 @@ class EnvSource:
             self._numbers[i] += 1
             stream = self.streams[i]
             stream.episode = None
-            self._began[i], self._returns[i] = self.steps, 0.0
+            self._began[i], self._returns[i] = self.steps.count, 0.0
             self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], numbered=False)
         self._follows, self._last = any(self._whole), None
 
