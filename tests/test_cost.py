@@ -36,16 +36,17 @@ UNWANTED = {
     "unwanted episode": {"skip": 1, "episode_trigger": never},
 }
 ENVS = {"single": ((), {}), "grid": ((64,), {}), "videos": ((64,), {"make_grid": False})}
+PIXELS = torch.randint(256, (4, 84, 84, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 FRAMES = {
-    "HWC": torch.zeros(4, 84, 84, 3, dtype=torch.uint8),
-    "CHW": torch.zeros(4, 3, 84, 84, dtype=torch.uint8),
-    "float CHW": torch.zeros(4, 3, 84, 84),
-    "grey": torch.zeros(4, 84, 84, 1, dtype=torch.uint8),
+    "HWC": PIXELS,
+    "CHW": PIXELS.permute(0, 3, 1, 2).contiguous(),
+    "float CHW": PIXELS.permute(0, 3, 1, 2).contiguous() / 255,
+    "grey": PIXELS[..., :1].contiguous(),
 }
 
 
 def frames_of(batch: tuple[int, ...]) -> torch.Tensor:
-    return torch.zeros(4, *batch, 84, 84, 3, dtype=torch.uint8)
+    return PIXELS.view(4, *[1] * len(batch), 84, 84, 3).expand(4, *batch, 84, 84, 3).contiguous()
 
 
 def ours(**arguments: Any) -> VideoRecorder:

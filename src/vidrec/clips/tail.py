@@ -34,13 +34,7 @@ class TailClip(TensorClip):
             self._add(frame)
 
     def finish(self) -> Any:
-        for name in (
-            "tag",
-            "env_id",
-            "agent",
-            "episode",
-            "beside",
-        ):  # `env_step` and `time` are of a frame that is gone
+        for name in ("tag", "env_id", "agent", "episode", "beside"):  # not those of its first frame, which is gone
             setattr(self.clip, name, getattr(self, name))
         if isinstance(self.clip, TensorClip):
             self.clip.take_obs_of(self)

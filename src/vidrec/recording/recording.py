@@ -105,6 +105,7 @@ class Recording:
         self.origin: str | None = None
         self._closed: list[Unpublished] = []  # what was published when the environment was closed
         self.failures = Failures()
+        self._told_of_plain = False
         self._published = Published()
         self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
         self._busy = self._catches_up = False
@@ -259,10 +260,7 @@ class Recording:
     def _tell_of_left(self, errors: list[Exception]) -> None:
         """Warn of clips that a crash left; where warnings are errors, they wait until the frames are written."""
         for text in left.look(self.loggers):
-            try:
-                warnings.warn(text, VidrecWarning, stacklevel=5)
-            except VidrecWarning as warning:
-                errors.append(warning)
+            self._tell(text, errors)
 
     def _admit(self, stream: Stream, frames: NDArray[np.uint8], errors: list[Exception]) -> NDArray[np.uint8]:
         """Return the frames for which there is room in a stream that can go on; open its clips if it has none."""
@@ -321,10 +319,12 @@ class Recording:
             self._beyond += beyond
             asked = self._asked(errors)
             at = self._counted(step, errors) if asked is None else asked
+            plain = self._describe_plain(stream)
             ended = self._end(stream, None, at, episode or stream.episode_so_far)
             self.iter += 1
             if not errors:  # or else the next dump publishes it
                 self._publish(ended, errors)
+            self._tell(plain, errors)
             raise_first([error for error in errors if not self.tolerates(error, env_id=stream.env_id)])
 
     def _wants(self, episode: Episode | None, errors: list[Exception]) -> bool:
@@ -409,7 +409,7 @@ class Recording:
             had = [stream for stream in streams if stream.frames]
             beyond, self._beyond = self._beyond, 0
             asked = self._asked(errors) if step is None and had else step
-            finished = list(self.pending)
+            finished, plain = list(self.pending), None
             for stream in streams:
                 if not stream.frames:
                     stream.began = None if stream.failed else stream.began
@@ -429,6 +429,7 @@ class Recording:
                     continue
                 beyond += stream.beyond
                 at = self._counted(stream.began, errors) if asked is None else asked
+                plain = plain or self._describe_plain(stream)
                 finished += self._end(stream, suffix, at, episode)
             self.iter += bool(had)
             if not closing and not finished and (suffix, step) != (None, None):
@@ -437,14 +438,29 @@ class Recording:
                 if finished or not closing:
                     self._forget_closed()
                 self._publish(finished, errors, closing)
-        if beyond:
+        after = f"{beyond} frames of {self.tag!r} came after max_frames={self.max_frames} and are not in the video"
+        for text in (after if beyond else None, plain):
+            self._tell(text, errors)
+
+    def _describe_plain(self, stream: Stream) -> str | None:
+        """Return what to say of a clip of one colour, if it is the first of this recorder; else None."""
+        if stream.colour is None or self._told_of_plain:
+            return None
+        self._told_of_plain = True
+        red, green, blue = stream.colour.tolist()
+        colour = "black" if red == green == blue == 0 else f"of one colour, ({red}, {green}, {blue})"
+        return (
+            f"all {stream.frames} frames of {self.tag!r} are {colour}. If they should not be, look at what the env "
+            "draws, and at the values of its frames: value_range= says which are black and white"
+        )
+
+    @staticmethod
+    def _tell(text: str | None, errors: list[Exception]) -> None:
+        """Warn, if there is something to say; where warnings are errors, others have their turn."""
+        if text is not None:
             try:
-                warnings.warn(
-                    f"{beyond} frames of {self.tag!r} came after max_frames={self.max_frames} and are not in the video",
-                    VidrecWarning,
-                    stacklevel=3,
-                )
-            except VidrecWarning as warning:  # warnings are errors; the copies have their turn
+                warnings.warn(text, VidrecWarning, stacklevel=4)
+            except VidrecWarning as warning:
                 errors.append(warning)
 
     def _rename_closed(self, suffix: str | None, step: int | None, errors: list[Exception]) -> None:
