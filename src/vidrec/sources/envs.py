@@ -103,7 +103,11 @@ class EnvSource:
                 if self.native_autoreset:
                     return self._due(self._which(~self._flags(self._done, tensordict)), skip)
         elif self._follows:
-            self._follow(tensordict)
+            self._last = tensordict
+            if self._only_reward is None:
+                self._returns += sum_of(self._reward_keys, tensordict, self._count)[self._chosen]
+            elif (reward := tensordict.get(self._only_reward, None)) is not None:
+                self._returns += float(reward.sum())
         elif self.ends:  # by a `step_trigger`
             self._trigger()
         wanted = self._wanted
@@ -280,14 +284,6 @@ class EnvSource:
             self._began[i], self._returns[i] = self.steps.count, 0.0
             self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], numbered=False)
         self._follows, self._last = any(self._whole), None
-
-    def _follow(self, tensordict: TensorDictBase) -> None:
-        """Count a step of the episodes that clips are so far."""
-        self._last = tensordict
-        if self._only_reward is None:
-            self._returns += sum_of(self._reward_keys, tensordict, self._count)[self._chosen]
-        elif (reward := tensordict.get(self._only_reward, None)) is not None:
-            self._returns += float(reward.sum())
 
     def _end(self, at: int) -> RunningEpisode | None:
         """Return the episode that runs in an env, which has none from now on."""
