@@ -211,7 +211,7 @@ def test_the_frames_of_agents_are_side_by_side(vmas):
     (path,) = found().values()
     rows = torch.cat([torch.cat([numbered(2 * n + agent, (24, 32)) for agent in range(2)], 1) for n in range(N_ENVS)])
     for frame in decode(path):  # a grid of two columns, each cell an env of two agents
-        frame = torch.from_numpy(frame)
+        frame = torch.from_numpy(frame.copy())
         cells = [
             frame[row * 24 : row * 24 + 24, column * 64 : column * 64 + 64] for row, column in [(0, 0), (0, 1), (1, 0)]
         ]
