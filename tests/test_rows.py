@@ -12,6 +12,7 @@ from pathlib import Path
 import cloudpickle
 import pytest
 import torch
+from conftest import require
 from numbered_frames import numbered, rows
 from processes import started
 from tensordict import TensorDict
@@ -29,6 +30,7 @@ from vidrec import (
     VideoLogger,
     VideoRecorder,
     VidrecWarning,
+    WandbLogger,
     keep_best,
     keep_last,
 )
@@ -506,6 +508,23 @@ def test_tensorboards_folder_is_looked_into_too():
     recorder = recorder_of(TensorboardLogger("run"))
     with pytest.warns(VidrecWarning, match=r"in .*tb_logs/run, such as videos/video\.part-"):
         recorder._apply_transform(numbered(1))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_folder_of_all_runs_of_wandb_is_looked_into_too(monkeypatch):
+    require("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for run in ("first", "second"):
+        logger = WandbLogger(run, offline=True, log_env_packages=False)
+        recorder = recorder_of(logger)
+        if run == "first":
+            leave(recorder)
+            left._looked.clear()
+        else:
+            with pytest.warns(VidrecWarning, match=r"in .*/wandb, such as offline-run-.*/videos/video\.part-"):
+                recorder._apply_transform(numbered(1))
+            recorder.dump()
+        logger.experiment.finish()
 
 
 # recorder.videos

@@ -119,6 +119,15 @@ def test_a_recorder_in_another_process_finds_the_service_too(serve):
     assert isinstance(recorder._recording.loggers[0], ServiceLogger)
 
 
+def test_a_restarted_run_goes_on_after_the_highest_step_there(serve):
+    logger = serve(CSVLogger)
+    for step in (7, None):
+        recorder = VideoRecorder(logger, "video")
+        record(recorder, range(3))
+        video = recorder.dump(step=step)
+    assert video.path.name == "video_8.mp4"
+
+
 def test_torchrls_loggers_get_a_tensor_there_too(serve):
     recorder = VideoRecorder(serve(TorchRLCSVLogger, video_format="pt"), "video")
     record(recorder, range(5))
