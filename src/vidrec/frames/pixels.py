@@ -254,7 +254,7 @@ def _check_overshoot(low: float, high: float, one: int, described: str, colours:
             "says what is black and what is white"
         )
         return
-    if one == 1 and low >= -OVERSHOOT * 255 and 1 < high <= (1 + OVERSHOOT) * 255:
+    if one == 1 and low >= -OVERSHOOT * high and 1 < high <= (1 + OVERSHOOT) * 255:
         what = "value_range=(0, 255) records floats up to 255"
     elif one == 1:
         what = 'value_range=(low, high), or "auto" for the bounds of the spec, says which values are black and white'
