@@ -55,14 +55,14 @@ class Stack:
             SettingError: it says something else.
         """
         count, which = stack if isinstance(stack, tuple) and len(stack) == 2 else (stack, -1)
-        if not all(
-            isinstance(i, Integral) and not isinstance(i, bool) for i in (count, 0 if which == "all" else which)
-        ):
+        numbers = (count,) if which == "all" else (count, which)
+        whole = all(isinstance(number, Integral) and not isinstance(number, bool) for number in numbers)
+        if not whole or count < 1:
             raise SettingError(
                 f"stack={shown(stack)} must be how many frames are stacked, such as 4, or that and which one to show, "
                 'such as (4, 0) for the oldest or (4, "all")'
             )
-        if count < 1 or not (which == "all" or -count <= which < count):
+        if not (which == "all" or -count <= which < count):
             raise SettingError(f"stack={stack!r} shows a frame that a stack of {count} does not have")
         return cls(int(count), None if which == "all" else int(which))
 
