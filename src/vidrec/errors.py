@@ -52,6 +52,9 @@ class Once:
     def __init__(self) -> None:
         self.given = False
 
+    def __reduce__(self) -> tuple[type["Once"], tuple[()]]:
+        return Once, ()  # a copy gives it again
+
     def __call__(self, text: str) -> None:
         """Warn, if this is the first time."""
         if not self.given:

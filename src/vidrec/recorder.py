@@ -1,5 +1,6 @@
 """VideoRecorder, the transform: the only file that knows TorchRL's transform protocol."""
 
+import copy
 import os
 import sys
 import textwrap
@@ -311,6 +312,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def clone(self) -> "VideoRecorder":
         """Return a recorder with the same settings and no parent that has recorded nothing."""
         other: VideoRecorder = super().clone()
+        other._given = copy.deepcopy(self._given)
         other._keep(self._recording.copy())
         return other
 
@@ -620,7 +622,7 @@ def _missing(key: NestedKey, tensordict: TensorDictBase) -> str:
     return (
         f"there is no entry {key!r} to record; there are {there}. Pixels come with from_pixels=True of GymEnv, "
         "DMControlEnv and others, or from PixelRenderTransform before the recorder, of an env that can render "
-        '(render_mode="rgb_array"); in_keys= names an entry that holds frames'
+        "(render_mode='rgb_array'); in_keys= names an entry that holds frames"
     )
 
 

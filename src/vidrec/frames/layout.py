@@ -42,10 +42,12 @@ class Stack:
     Attributes:
         count: how many.
         shown: which one is in the video, counted as in a list; None is all, side by side.
+        axis: along which they are joined or stacked, counted from the end; None if that is not known.
     """
 
     count: int
     shown: int | None = -1
+    axis: int | None = None
 
     @classmethod
     def of(cls, stack: Any) -> "Stack":
@@ -96,6 +98,7 @@ class Reading:
         hint: what the environment says of one.
         colours: what the values mean.
         auto: whether the range of the values is to be that of a spec.
+        grey: whether it must have one channel: a colour map is for it alone.
         strict: whether four channels may also be a stack, and are refused until it is said.
     """
 
@@ -104,6 +107,7 @@ class Reading:
     hint: Stack | None = None
     colours: Colours = field(default_factory=Colours)
     auto: bool = False
+    grey: bool = False
     strict: bool = True
 
     def resolved(self, hint: Stack | None, bounds: Range | None) -> "Reading":
@@ -179,8 +183,8 @@ def plan(shape: Sequence[int], reading: Reading, batch_dims: int | None, agent_d
     elif frame_dims < 2:
         axes = f"is no frame; expected HWC, CHW or HW after {(batch_dims or 0) + agent_dims} batch axes"
     elif stack is not None:
-        axes = _stacked(shape, frame_dims, stack)
-    elif hint is not None and not isinstance(axes := _stacked(shape, frame_dims, hint), str):
+        axes = _stacked(shape, frame_dims, stack, known)
+    elif hint is not None and not isinstance(axes := _stacked(shape, frame_dims, hint, known), str):
         stack = hint
     else:
         axes = _found(shape, frame_dims, reading.strict)
@@ -198,7 +202,12 @@ def plan(shape: Sequence[int], reading: Reading, batch_dims: int | None, agent_d
                 f'(layout="N{"HW" if axes.channels is None else "CHW" if axes.channels < axes.height else "HWC"}")'
             )
         outer, inner = outer[: batch_dims or 0], inner + extra
-    return _planned(shape, axes, stack, outer, inner)
+    planned = _planned(shape, axes, stack, outer, inner)
+    if reading.grey and planned.shape[-1] != 1:
+        raise UnreadableError(
+            f"has {planned.shape[-1]} channels; colormap= colours frames of one channel, such as depth. Leave it out"
+        )
+    return planned
 
 
 def agents_in(shape: Sequence[int], reading: Reading, batch_dims: int, agent_dims: int) -> int:
@@ -270,8 +279,11 @@ def _named(shape: Sequence[int], layout: str, stack: Stack | None) -> _Axes | st
     return _Axes(at["H"], at["W"], channels, apart)
 
 
-def _stacked(shape: Sequence[int], frame_dims: int, stack: Stack) -> _Axes | str:
-    """Return the axes of a stack: joined along the channels, or an axis of its own, the first or the last."""
+def _stacked(shape: Sequence[int], frame_dims: int, stack: Stack, known: bool) -> _Axes | str:
+    """Return the axes of a stack: joined along the channels, or an axis of its own, the first or the last.
+
+    If the number of batch axes is `known`, and an axis of its own leaves no axis over, it is that.
+    """
     joined = [axes for axes in (CHW, HWC) if frame_dims >= 3 and shape[axes.channels or 0] in _joined(stack)]
     apart = [
         axes
@@ -279,6 +291,10 @@ def _stacked(shape: Sequence[int], frame_dims: int, stack: Stack) -> _Axes | str
         if frame_dims >= 4 and shape[axes.stack or 0] == stack.count and shape[axes.channels or 0] in CHANNELS
     ]
     found = joined + apart
+    if stack.axis is not None:
+        found = [axes for axes in found if stack.axis == (axes.channels if axes.stack is None else axes.stack)]
+    if known and frame_dims == 4 and len(found) > 1:
+        found = [axes for axes in apart if shape[axes.channels or 0] != 4] or found
     if len(found) == 1:
         return found[0]
     if not found:

@@ -23,6 +23,9 @@ HALF_LEVEL = 0.5 / 255
 """How far a float may lie outside of [0, 1]: what rounding to one of 256 levels brings back inside."""
 
 
+DARK = 16
+"""Floats of which none is above this are not taken for those of 0 to 255."""
+
 BLOCK = 2**16
 """How many floats are converted at a time: what fits into the processor's cache."""
 
@@ -248,13 +251,16 @@ def _check_overshoot(low: float, high: float, one: int, described: str, colours:
     came, expected = f"{described} has values from {low:g} to {high:g}", "floats in [0, 1]" if one == 1 else "0 to 255"
     if colours is None:
         raise FrameError(f"{came}; expected {expected}{' (divide by 255), or uint8' if one == 1 else ''}")
-    if -OVERSHOOT * one <= low and high <= (1 + OVERSHOOT) * one:
+    beyond = OVERSHOOT * one * (1 + 2**-8)  # bfloat16 has 8 bits
+    if -beyond <= low and high <= one + beyond:
         colours.overshoot(
             f"{came}; expected {expected}. What lies outside is clamped, as after a resize; value_range=(low, high) "
             "says what is black and what is white"
         )
         return
-    if one == 1 and low >= -OVERSHOOT * high and 1 < high <= (1 + OVERSHOOT) * 255:
+    if math.isnan(low):
+        what = "NaN has no colour; replace it, such as with torch.nan_to_num"
+    elif one == 1 and low >= -OVERSHOOT * 255 and DARK < high <= (1 + OVERSHOOT) * 255:
         what = "value_range=(0, 255) records floats up to 255"
     elif one == 1:
         what = 'value_range=(low, high), or "auto" for the bounds of the spec, says which values are black and white'

@@ -53,16 +53,16 @@ def _reading(layout: Any, stack: Any, value_range: Any, colormap: Any) -> Readin
 
 def _range(value_range: Any) -> Range:
     numbers = tuple(value_range) if isinstance(value_range, Sequence) and not isinstance(value_range, str) else ()
-    if not (
-        len(numbers) == 2
-        and all(isinstance(number, Real) and math.isfinite(number) for number in numbers)
-        and numbers[0] != numbers[1]
-    ):
+    try:
+        low, high = (float(number) if isinstance(number, Real) else math.nan for number in numbers)
+    except (ValueError, OverflowError):  # not two, or one of hundreds of digits
+        low = high = math.nan
+    if low == high or not math.isfinite(high - low):
         raise SettingError(
             f"value_range={shown(value_range)} must be two numbers, the value of black and that of white, such as "
             '(0, 255), or "auto" for the bounds of the spec'
         )
-    return float(numbers[0]), float(numbers[1])
+    return low, high
 
 
 def _colormap(name: Any) -> Array:

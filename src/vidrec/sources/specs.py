@@ -15,9 +15,13 @@ STACKS = {"FrameStackObservation": "stack_size", "FrameStack": "num_stack"}
 """Gymnasium's wrappers that stack frames, the newest last, and where they have the number."""
 
 
+ALL_VALUES = {torch.uint8: (0.0, 255.0), torch.bool: (0.0, 1.0)}
+"""The bounds of dtypes that a spec need not bound."""
+
+
 def stack_of(transform: Transform, key: NestedKey) -> Stack | None:
     """Return the stack that an entry is, by the transforms before this one and the environment below; None if none."""
-    key = unravel_key(key)
+    key, touched = unravel_key(key), False
     for before in _before(transform):
         if isinstance(before, EnvBase):
             return _stack_of_gym(before, key)
@@ -25,9 +29,12 @@ def stack_of(transform: Transform, key: NestedKey) -> Stack | None:
         if key not in outs:
             continue
         if isinstance(before, CatFrames):
-            return Stack(int(before.N)) if before.N > 1 else None
-        if len(before.in_keys or ()) == len(outs):
-            key = unravel_key(before.in_keys[outs.index(key)])
+            return Stack(int(before.N), axis=None if touched else before.dim) if before.N > 1 else None
+        ins = [unravel_key(in_) for in_ in before.in_keys or ()]
+        if len(ins) == len(outs):
+            key, touched = ins[outs.index(key)], True
+        elif key not in ins:  # it is made here
+            return None
     return None
 
 
@@ -35,10 +42,12 @@ def bounds_of(spec: TensorSpec | None) -> tuple[float, float] | None:
     """Return the lowest and the highest value that a spec allows; None if it does not bound them."""
     if isinstance(spec, Bounded):
         low, high = float(spec.space.low.min()), float(spec.space.high.max())
-        limits = torch.finfo(spec.dtype) if spec.dtype.is_floating_point else None
-        if limits is None or (limits.min < low and high < limits.max):
-            return (low, high) if low < high else None
-    return (0.0, 255.0) if spec is not None and spec.dtype == torch.uint8 else None
+        if spec.dtype.is_floating_point:
+            bounded = abs(low) < torch.finfo(spec.dtype).max > abs(high)
+        else:  # an integer of 32 bits that may be any is not bounded
+            bounded = spec.dtype.itemsize < 4 or high - low < 2 ** (8 * spec.dtype.itemsize - 1) - 1
+        return (low, high) if bounded and low < high else None
+    return None if spec is None else ALL_VALUES.get(spec.dtype)
 
 
 def _before(transform: Transform) -> Iterator[Any]:
