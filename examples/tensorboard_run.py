@@ -5,7 +5,7 @@ from torchrl.envs import GymEnv, TransformedEnv
 from vidrec import TensorboardLogger, VideoRecorder
 
 logger = TensorboardLogger("mspacman", log_dir="tb_logs")
-recorder = VideoRecorder(logger, "eval/game", fps=30)
+recorder = VideoRecorder(logger, "eval/game", fps="env")
 env = TransformedEnv(GymEnv("ALE/MsPacman-v5", from_pixels=True, frame_skip=4), recorder)
 env.set_seed(0)
 

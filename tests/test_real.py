@@ -62,7 +62,8 @@ def run_example(name):
     require("ale_py", "pygame")
     script = EXAMPLES / f"{name}.py"
     assert len(script.read_text().splitlines()) < 40
-    subprocess.run([sys.executable, script], check=True, capture_output=True)
+    in_real_time = "error:this video plays:UserWarning"
+    subprocess.run([sys.executable, "-W", in_real_time, script], check=True, capture_output=True)
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import require
+from conftest import require, since_torchrl
 from numbered_frames import probe
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
@@ -167,6 +167,14 @@ def test_a_video_of_vmas_plays_in_real_time():
             return following
 
     assert in_real_time(env, before=[Render()]) == 10
+
+
+@since_torchrl("0.14")
+def test_a_video_of_torchrls_mujoco_plays_in_real_time():
+    require("mujoco")
+    from torchrl.envs import HopperEnv
+
+    assert in_real_time(HopperEnv(backend="mujoco", from_pixels=True)) == 40
 
 
 def test_the_speed_of_a_vector_environment_is_that_of_its_envs():
