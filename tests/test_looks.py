@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -123,8 +124,10 @@ def test_a_range_of_values(shape, low, high, dtype, value_range):
 
 @pytest.mark.parametrize(
     "value_range",
-    [(0, 0), (0,), (0, 1, 2), 255, "full", "01", (0, math.nan), (-math.inf, 1), (0, 10**400), (0, "1"), (0, None)]
-    + [(2**60, 2**60 + 1), (-1e308, 1e308), [], {0, 1}, (0, 1j), torch.tensor([0, 255])],
+    [
+        *[(0, 0), (0,), (0, 1, 2), 255, "full", "01", (0, math.nan), (-math.inf, 1), (0, 10**400), (0, "1"), (0, None)],
+        *[(2**60, 2**60 + 1), (-1e308, 1e308), [], {0, 1}, (0, 1j), torch.tensor([0, 255])],
+    ],
     ids=str,
 )
 def test_a_range_that_cannot_be_is_refused_at_once(value_range):
@@ -217,7 +220,8 @@ def test_auto_behind_observation_norm():
         ToTensorImage(in_keys=["pixels"]),
         ObservationNorm(loc=0.5, scale=0.25, in_keys=["pixels"], standard_normal=True),
     ]
-    video, seen = video_of(GymEnv("CartPole-v1", from_pixels=True), *before, value_range="auto")
+    env = bounded(noise(24, 32, 3, dtype=torch.uint8), 0, 255)
+    video, seen = video_of(env, *before, value_range="auto")
     assert np.array_equal(video, mapped(seen.movedim(1, -1), -2, 2))
 
 
@@ -306,16 +310,28 @@ class Resize(ObservationTransform):
         return spec
 
 
-def resized():
-    return [ToTensorImage(in_keys=["pixels"]), Resize(in_keys=["pixels"], out_keys=["pixels"])]
+def soft(number, env_id):
+    x = 0.5 + 0.5 * torch.sin(torch.linspace(0, 9 + number, 48 * 64)).reshape(48, 64)
+    return torch.where(x > 0.3, 1.0, 0.7).expand(3, 48, 64).contiguous()
 
 
 def test_what_a_bicubic_resize_makes_is_clamped_and_said_once():
-    env = GymEnv("CartPole-v1", from_pixels=True)
+    env = PixelsEnv(frame=soft)
     with pytest.warns(VidrecWarning, match="What lies outside is clamped, as after a resize; value_range=") as caught:
-        video, seen = video_of(env, *resized(), steps=20)
+        video, seen = video_of(env, Resize(in_keys=["pixels"], out_keys=["pixels"]), steps=20)
     assert len(caught) == 1
     assert seen.max() > 1 + 0.5 / 255
+    assert np.array_equal(video, mapped(seen.movedim(1, -1), 0, 1))
+
+
+def test_what_it_makes_of_the_sharpest_edges_is_refused_with_what_to_do():
+    def before():
+        return [ToTensorImage(in_keys=["pixels"]), Resize(in_keys=["pixels"], out_keys=["pixels"])]
+
+    with pytest.raises(FrameError, match=r"value_range=\(0, 1\) clamps what lies outside, as after a bicubic resize"):
+        video_of(GymEnv("CartPole-v1", from_pixels=True), *before())
+    env = GymEnv("CartPole-v1", from_pixels=True)
+    video, seen = video_of(env, *before(), value_range=(0, 1), name="said")
     assert np.array_equal(video, mapped(seen.movedim(1, -1), 0, 1))
 
 
@@ -330,14 +346,16 @@ def overshoot(number, env_id):
 )
 def test_each_recorder_says_it_once(copied):
     one = recorder()
+    env = TransformedEnv(PixelsEnv(frame=overshoot), one)
     with pytest.warns(VidrecWarning, match="clamped") as caught:
-        env = TransformedEnv(PixelsEnv(frame=overshoot), one)
         env.rollout(3)
-        one.dump()
-        env.rollout(3)
-        other = copied(one)
-        TransformedEnv(PixelsEnv(frame=overshoot), other).rollout(3)
-    assert len(caught) == 2
+    assert len(caught) == 1
+    one.dump()
+    env.rollout(3)
+    other = TransformedEnv(PixelsEnv(frame=overshoot), copied(one))
+    with pytest.warns(VidrecWarning, match="clamped") as caught:
+        other.rollout(3)
+    assert len(caught) == 1
     one.dump()
 
 
@@ -347,7 +365,7 @@ def test_five_percent_is_an_overshoot(dtype):
         return torch.linspace(-0.05, 1.05, 24 * 32, dtype=torch.float64).reshape(24, 32).to(dtype)
 
     with pytest.warns(VidrecWarning, match="clamped"):
-        video, seen = video_of(PixelsEnv(frame=frame))
+        video, _ = video_of(PixelsEnv(frame=frame))
     assert (video[:, 0, 0] == 0).all()
     assert (video[:, -1, -1] == 255).all()
 
@@ -462,18 +480,7 @@ def test_a_colormap_that_colours_nothing_is_refused(shape, colormap):
 
 # how large the file is
 
-SIZES = [
-    (100, 8192),
-    (8192, 64),
-    (64, 1500),
-    (5000, 20),
-    (30, 30),
-    (20, 2049),
-    (4095, 33),
-    (1025, 1),
-    (2, 4097),
-    (1, 1),
-]
+SIZES = [(100, 8192), (8192, 64), (64, 1500), (5000, 20), (30, 30), (20, 2049), (4095, 33), (1025, 2), (2, 4097)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -493,7 +500,7 @@ def test_a_file_is_enlarged_to_4096_at_the_most(size, video_format):
     assert factor in (1, 2, 4)
     assert min(size) * factor >= 256 or factor == 4 or max(size) * factor * 2 > 4096
     assert "yuv420p" in probe(video.path)
-    assert all(report.ok for report in verify("csv_logs/run"))
+    assert list(verify(Path())) == []
 
 
 # one colour
@@ -593,10 +600,15 @@ def test_several_loggers_say_it_once():
 
 def test_on_error_warn_says_it_and_is_no_failure():
     one = recorder(on_error="warn")
+    TransformedEnv(PixelsEnv(frame=plain(0)), one).rollout(3)
     with pytest.warns(VidrecWarning, match="all 4 frames of 'video' are black"):
-        TransformedEnv(PixelsEnv(frame=plain(0)), one).rollout(3)
         video = one.dump()
     assert len(decode(video.path)) == 4
+
+
+def finished(env, recorder):
+    env.rollout(3)
+    recorder.dump()
 
 
 @pytest.mark.parametrize("settings", [{}, {"dump_on_done": True}, {"make_grid": False}], ids=str)
@@ -606,8 +618,7 @@ def test_warnings_that_are_errors_lose_no_video(settings):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(VidrecWarning, match="are black"):
-            env.rollout(3)
-            one.dump()
+            finished(env, one)
         one.dump()
     assert [len(decode(video.path)) for video in one.videos] == [4] * len(one.videos)
     assert len(one.videos) == (2 if settings.get("make_grid") is False else 1)
@@ -631,12 +642,12 @@ def test_a_missing_entry_is_named_with_what_to_do(key):
 
 
 def test_a_nested_entry_is_among_those_that_are_there():
-    env = TransformedEnv(
-        PixelsEnv(), Compose(RenameTransform(["pixels"], [("agents", "camera")]), recorder(("agents", "pixels")[:1]))
-    )
-    with pytest.raises((KeyError, FrameError, AttributeError)) as raised:
+    rename = RenameTransform(["pixels"], [("agents", "camera")])
+    env = TransformedEnv(PixelsEnv(), Compose(rename, recorder([("agents", "pixels")])))
+    with pytest.raises(
+        KeyError, match=r"no entry \('agents', 'pixels'\) to record; there are .*\('agents', 'camera'\)"
+    ):
         env.rollout(2)
-    assert "to record" in str(raised.value) or "frame" in str(raised.value)
 
 
 def test_a_missing_entry_of_a_sample():
@@ -655,7 +666,7 @@ def test_hundreds_of_entries_are_not_all_named():
 
 def test_a_missing_entry_can_be_tolerated():
     one = recorder()
-    one.missing_tolerance = True
+    one.set_missing_tolerance(True)
     TransformedEnv(PixelsEnv(key="image"), one).rollout(2)
     assert one.dump() is None
 
