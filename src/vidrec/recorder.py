@@ -99,7 +99,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         center_crop: keep only the middle of each frame: a side in pixels, or (height, width).
         make_grid: whether a batch of frames is tiled into one, of ``ceil(sqrt(N))`` columns, the unused cells black;
             otherwise each env of a batched env has videos of its own, named ``<tag>_env<env>``, and the frames of
-            a dataset follow one another. None is True with a parent env, False without.
+            a dataset follow one another. None is True with a parent env, and False without, or with `by_agent`,
+            `episode_trigger` or `keep`.
         out_keys: entries under which the frames are given on, unchanged. None is `in_keys`.
         fps: frames per second of the video. None leaves it to the logger. ``"env"`` is real time: the steps that the
             environment makes in a second, see ``docs/videos.md``, divided by `skip`. It is read when the recorder
@@ -107,9 +108,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         max_frames: how many frames a clip has at the most. What comes beyond is counted, and reported by `dump`.
         dump_on_done: finish the video of an episode when it ends, by whatever transform: that of an env, or that of a
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
-        layout: names the axes of a frame where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
-            the rule in `vidrec.frames.entries`.
         env_ids: which envs of a batched env to record, their numbers or a slice; None is all.
+        by_agent: whether each agent of an env, or each frame of one moment, has videos of its own, named
+            ``<tag>_env<env>_agent<agent>``; otherwise they are side by side.
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
         keep: of an `Episode` that has ended or is cut off, whether its video is kept; implies `dump_on_done`. See
@@ -117,6 +118,17 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         last: how many frames each video has, the last ones of those that `skip` keeps; they stay in memory, 3 * H * W
             bytes each, and are encoded when the video is finished. None is all. Does not go with `max_frames` or
             `step_trigger`.
+        layout: names the axes of a frame where its shape does not say, such as ``"CHW"`` or ``"NHW"``. None goes by
+            the rule in `vidrec.frames.layout`. This and the next three may be a dict, with a value for each of
+            `in_keys`.
+        stack: how many frames an entry holds, of this moment and before, the newest last, along an axis of their own
+            or joined along the channels. The newest is shown; ``(4, 0)`` shows the oldest of four, ``(4, "all")`` all
+            of them side by side. None is no stack, unless the environment says so: `CatFrames` before the recorder, or
+            Gymnasium's `FrameStackObservation`.
+        value_range: the values that are black and white, (low, high); those between are mapped linearly, the others
+            clamped. ``"auto"`` takes the bounds in the spec of the environment. None is 0 to 255 for integers and 0 to
+            1 for floats.
+        colormap: the name of a colour map of matplotlib's, for frames of one channel. Needs ``vidrec[colormap]``.
         step: returns the step of a video that `dump` is given none for, such as ``lambda: collected_frames``: when an
             episode ends, for a clip of `step_trigger`, when the env is closed, at the end of the program, and for
             ``dump()``. None counts the videos, and with a `CSVLogger` goes on after those of an earlier run.
@@ -150,13 +162,13 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         dump_on_done: bool = False,
         *,
         env_ids: Sequence[int] | slice | None = None,
+        by_agent: bool = False,
         episode_trigger: Callable[[int], bool] | None = None,
         step_trigger: Callable[[int], bool] | None = None,
         keep: Callable[[Episode], bool] | None = None,
         last: int | None = None,
         layout: str | Mapping[NestedKey, str] | None = None,
         stack: Any = None,
-        by_agent: bool = False,
         value_range: Any = None,
         colormap: str | Mapping[NestedKey, str] | None = None,
         step: Callable[[], int] | None = None,

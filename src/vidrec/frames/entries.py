@@ -68,19 +68,13 @@ class Entries(tuple[Entry, ...]):
         """Return the frames of entries; nothing is copied.
 
         Raises:
-            FrameError: one is no frame, or a colormap is for none of them.
+            FrameError: one is no frame.
         """
         entries, floating = [], False
         for name, data, reading, batch_dims, agent_dims, still in found:
             frames = frames_in(data, reading, batch_dims, agent_dims, still, name)
             floating = floating or frames.is_floating_point()
             entries.append(Entry(name, data, frames, reading.colours))
-        coloured = [entry for entry in entries if entry.colours.colormap is not None]
-        if coloured and all(entry.frames.shape[-1] != 1 for entry in coloured):
-            raise FrameError(
-                f"{coloured[0].name} of shape {coloured[0].shape} has {coloured[0].frames.shape[-1]} channels; "
-                "colormap= colours frames of one channel, such as depth. Leave it out for these"
-            )
         read = cls(entries)
         read.floating = floating
         return read

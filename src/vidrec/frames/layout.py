@@ -57,14 +57,14 @@ class Stack:
             SettingError: it says something else.
         """
         count, which = stack if isinstance(stack, tuple) and len(stack) == 2 else (stack, -1)
-        if not all(
-            isinstance(i, Integral) and not isinstance(i, bool) for i in (count, 0 if which == "all" else which)
-        ):
+        numbers = (count,) if which == "all" else (count, which)
+        whole = all(isinstance(number, Integral) and not isinstance(number, bool) for number in numbers)
+        if not whole or count < 1:
             raise SettingError(
                 f"stack={shown(stack)} must be how many frames are stacked, such as 4, or that and which one to show, "
                 'such as (4, 0) for the oldest or (4, "all")'
             )
-        if count < 1 or not (which == "all" or -count <= which < count):
+        if not (which == "all" or -count <= which < count):
             raise SettingError(f"stack={stack!r} shows a frame that a stack of {count} does not have")
         return cls(int(count), None if which == "all" else int(which))
 
@@ -98,6 +98,7 @@ class Reading:
         hint: what the environment says of one.
         colours: what the values mean.
         auto: whether the range of the values is to be that of a spec.
+        grey: whether it must have one channel: a colour map is for it alone.
         strict: whether four channels may also be a stack, and are refused until it is said.
     """
 
@@ -106,6 +107,7 @@ class Reading:
     hint: Stack | None = None
     colours: Colours = field(default_factory=Colours)
     auto: bool = False
+    grey: bool = False
     strict: bool = True
 
     def resolved(self, hint: Stack | None, bounds: Range | None) -> "Reading":
@@ -200,7 +202,12 @@ def plan(shape: Sequence[int], reading: Reading, batch_dims: int | None, agent_d
                 f'(layout="N{"HW" if axes.channels is None else "CHW" if axes.channels < axes.height else "HWC"}")'
             )
         outer, inner = outer[: batch_dims or 0], inner + extra
-    return _planned(shape, axes, stack, outer, inner)
+    planned = _planned(shape, axes, stack, outer, inner)
+    if reading.grey and planned.shape[-1] != 1:
+        raise UnreadableError(
+            f"has {planned.shape[-1]} channels; colormap= colours frames of one channel, such as depth. Leave it out"
+        )
+    return planned
 
 
 def agents_in(shape: Sequence[int], reading: Reading, batch_dims: int, agent_dims: int) -> int:

@@ -30,15 +30,14 @@ def readings(keys: Sequence[Key], layout: Any, stack: Any, value_range: Any, col
     for name, value in given.items():
         if isinstance(value, Mapping) and (unknown := [key for key in value if key not in keys]):
             raise SettingError(f"{name} has the key {unknown[0]!r}, which is none of in_keys={list(keys)}")
-    return {
-        key: _reading(
-            **{name: value.get(key) if isinstance(value, Mapping) else value for name, value in given.items()}
-        )
-        for key in keys
-    }
+    read = {}
+    for key in keys:
+        own = {name: value.get(key) if isinstance(value, Mapping) else value for name, value in given.items()}
+        read[key] = _reading(**own, alone=len(keys) == 1 or isinstance(colormap, Mapping))
+    return read
 
 
-def _reading(layout: Any, stack: Any, value_range: Any, colormap: Any) -> Reading:
+def _reading(layout: Any, stack: Any, value_range: Any, colormap: Any, alone: bool) -> Reading:
     auto = isinstance(value_range, str) and value_range == "auto"
     return Reading(
         layout=None if layout is None else check_layout(layout),
@@ -48,6 +47,7 @@ def _reading(layout: Any, stack: Any, value_range: Any, colormap: Any) -> Readin
             colormap=None if colormap is None else _colormap(colormap),
         ),
         auto=auto,
+        grey=alone and colormap is not None,
     )
 
 

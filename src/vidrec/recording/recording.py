@@ -450,8 +450,8 @@ class Recording:
         red, green, blue = stream.colour.tolist()
         colour = "black" if red == green == blue == 0 else f"of one colour, ({red}, {green}, {blue})"
         return (
-            f"all {stream.frames} frames of {self.tag!r} are {colour}. If they should not be, look at what the env "
-            "draws, and at the values of its frames: value_range= says which are black and white"
+            f"all frames of {self.tag!r}, {stream.frames} in number, are {colour}. If they should not be, look at what "
+            "the env draws, and at the values of its frames: value_range= says which are black and white"
         )
 
     @staticmethod
