@@ -282,7 +282,7 @@ def _named(shape: Sequence[int], layout: str, stack: Stack | None) -> _Axes | st
 def _stacked(shape: Sequence[int], frame_dims: int, stack: Stack, known: bool) -> _Axes | str:
     """Return the axes of a stack: joined along the channels, or an axis of its own, the first or the last.
 
-    If the number of batch axes is `known`, and an axis of its own leaves no axis over, it is that.
+    If the number of batch axes is `known`, and an axis of its own leaves no axis over, it is that, the first of two.
     """
     joined = [axes for axes in (CHW, HWC) if frame_dims >= 3 and shape[axes.channels or 0] in _joined(stack)]
     apart = [
@@ -293,10 +293,11 @@ def _stacked(shape: Sequence[int], frame_dims: int, stack: Stack, known: bool) -
     found = joined + apart
     if stack.axis is not None:
         found = [axes for axes in found if stack.axis == (axes.channels if axes.stack is None else axes.stack)]
-    if known and frame_dims == 4 and len(found) > 1:
-        found = [axes for axes in apart if shape[axes.channels or 0] != 4] or found
+    whole = [axes for axes in apart if axes in found and shape[axes.channels or 0] != 4]
     if len(found) == 1:
         return found[0]
+    if known and frame_dims == 4 and whole:
+        return whole[0]
     if not found:
         return (
             f"holds no stack of {stack.count} frames; expected an axis of {stack.count}, or of "

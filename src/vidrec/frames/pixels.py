@@ -17,7 +17,10 @@ from torch import Tensor
 from vidrec.errors import FrameError, Once
 
 OVERSHOOT = 0.05
-"""How far values may lie outside of their range, as a part of it: what a bicubic resize makes of sharp edges."""
+"""How far values may lie outside of their range, as a part of it: what a bicubic resize makes of soft edges."""
+
+NEAR = 0.5
+"""How far it may be what a bicubic resize makes of the sharpest edges."""
 
 HALF_LEVEL = 0.5 / 255
 """How far a float may lie outside of [0, 1]: what rounding to one of 256 levels brings back inside."""
@@ -266,4 +269,6 @@ def _check_overshoot(low: float, high: float, one: int, described: str, colours:
         what = 'value_range=(low, high), or "auto" for the bounds of the spec, says which values are black and white'
     else:
         what = "value_range=(low, high) says which values are black and white, such as (0, 10_000) for a depth in mm"
+    if -NEAR * one <= low and high <= (1 + NEAR) * one:
+        what += f". value_range=(0, {one}) clamps what lies outside, as after a bicubic resize"
     raise FrameError(f"{came}; expected {expected}. {what}")

@@ -73,5 +73,5 @@ def _colormap(name: Any) -> Array:
     if not isinstance(name, str) or name not in colormaps:
         near = difflib.get_close_matches(str(name), list(colormaps)) or ["viridis", "magma", "gray"]
         raise SettingError(f"colormap={shown(name)} is none of matplotlib's; expected one such as {', '.join(near)}")
-    table: Array = np.rint(colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255).astype(np.uint8)
+    table: Array = np.rint(colormaps[name](np.arange(256) / 255)[:, :3] * 255).astype(np.uint8)
     return table
