@@ -93,7 +93,7 @@ def test_an_episode_that_a_bound_on_its_steps_cuts_off(where):
         own = recorder()
         env = TransformedEnv(GymEnv("CartPole-v1", from_pixels=True), Compose(SmallFrames(), StepCounter(5), own))
     elif where == "outside":
-        env = TransformedEnv(env, StepCounter(5))
+        env = TransformedEnv(env, StepCounter(5), auto_unwrap=False)
     assert len(env.rollout(100)) == 5
     own.dump()
     assert said() == [("0", "5.0", "5", "truncated")]
@@ -158,7 +158,7 @@ def test_a_reset_behind_the_last_step_belongs_to_another_episode():
     own.dump()
     env.rollout(100)  # whole, but its clip has not begun with the reset before
     own.dump()
-    assert said() == [NOTHING, ("2", "3.0", "3", "terminated")]
+    assert said() == [NOTHING, ("2", "3.0", "3", "truncated")]
 
 
 def test_steps_behind_the_end_belong_to_no_episode():
@@ -195,10 +195,19 @@ def test_an_env_that_resets_itself_and_does_not_say_so():
 
 
 def test_gymnasiums_vector_envs():
+    class Draws(Transform):
+        def _call(self, next_tensordict):
+            pixels = (next_tensordict["observation"][..., :1, None, None].abs() * 100).byte().expand(2, 8, 8, 3)
+            return next_tensordict.set("pixels", pixels)
+
+        def _reset(self, tensordict, tensordict_reset):
+            return self._call(tensordict_reset)
+
     own = recorder(make_grid=False)
-    env = GymEnv("CartPole-v1", num_envs=2, from_pixels=True, max_episode_steps=4)
-    env = TransformedEnv(env, Compose(*([] if not isinstance(env, TransformedEnv) else []), SmallFrames(), own))
+    env = GymEnv("CartPole-v1", num_envs=2, max_episode_steps=4)
+    env = env.append_transform(Draws(in_keys=[], out_keys=[])).append_transform(own)
     env.rollout(9, break_when_any_done=False)
+    env.rollout(4, break_when_any_done=False)
     own.dump()
     assert said() == [NOTHING, NOTHING]
 
@@ -283,7 +292,7 @@ def test_rewards_are_those_that_the_recorder_sees():
     env.rollout(100)
     env.close()
     assert said() == [("0", "4.0", "4", "terminated")]
-    assert said("csv_logs/scaled") == [("0", "10.0", "4", "terminated")]
+    assert said("csv_logs/scaled") == [("0", "14.0", "4", "terminated")]
 
 
 class Rewards(EnvBase):
@@ -441,8 +450,9 @@ class Own:
         return TransformedEnv(EpisodesEnv([[self.length]], batch_size=()), recorder())
 
 
-@pytest.mark.parametrize("close", [False, True], ids=["dump", "close"])
-@pytest.mark.parametrize("batched", [SerialEnv, ParallelEnv])
+@pytest.mark.parametrize(
+    ("batched", "close"), [(ParallelEnv, False), (ParallelEnv, True), (SerialEnv, True)], ids=lambda v: str(v)[-20:]
+)
 def test_recorders_in_workers(batched, close):
     env = batched(2, [Own(3), Own(3)])
     try:
