@@ -12,7 +12,7 @@ from tensordict import TensorDict
 from torchrl.data import Bounded, Categorical, Composite, LazyTensorStorage, ReplayBuffer, Unbounded
 from torchrl.envs import Compose, EnvBase, MarlGroupMapType, ParallelEnv, SerialEnv, TransformedEnv
 from torchrl.envs.transforms import Transform
-from worlds import EpisodesEnv, KeepLogger, PixelsEnv
+from worlds import KeepLogger, PixelsEnv
 
 from vidrec import CSVLogger, FrameError, SettingError, VideoRecorder, keep_last
 from vidrec.loggers.base import describe
@@ -191,7 +191,11 @@ def episodes(made, seen):
         for env_id, new in enumerate(mask.reshape(-1).tolist()):
             if not new:
                 continue
-            if previous is None or at[env_id] == -1 or len(found[env_id, at[env_id]]) > made.horizon.reshape(-1)[env_id]:
+            if (
+                previous is None
+                or at[env_id] == -1
+                or len(found[env_id, at[env_id]]) > made.horizon.reshape(-1)[env_id]
+            ):
                 at[env_id] += 1
             found.setdefault((env_id, at[env_id]), []).append(frames[env_id])
         previous = mask
@@ -322,9 +326,7 @@ def test_cameras_of_each_agent():
 
 def padded(*frames):
     height = max(each.shape[-3] for each in frames)
-    return torch.cat(
-        [torch.nn.functional.pad(each, (0, 0, 0, 0, 0, height - each.shape[-3])) for each in frames], -2
-    )
+    return torch.cat([torch.nn.functional.pad(each, (0, 0, 0, 0, 0, height - each.shape[-3])) for each in frames], -2)
 
 
 def test_groups_of_agents_with_frames_of_different_sizes():
@@ -344,9 +346,7 @@ def test_several_entries_of_each_agent():
     TransformedEnv(made, own).rollout(2)
     own.dump()
     a, b = made.frames(colour), rgb(made.frames(depth), "HW")
-    same(
-        found(), {f"video_env{i}_agent{j}_0": padded(a[:, i, j], b[:, i, j]) for i in range(2) for j in range(2)}
-    )
+    same(found(), {f"video_env{i}_agent{j}_0": padded(a[:, i, j], b[:, i, j]) for i in range(2) for j in range(2)})
 
 
 def test_agents_on_two_axes():
@@ -369,7 +369,10 @@ def test_agents_on_two_axes():
 
     made = AgentsEnv({KEY: (6, H, W, 3)}, (2,), agents=6)
     key = ("teams", "agents", "pixels")
-    apart, together = recorder(in_keys=[key], by_agent=True), recorder(CSVLogger("all", video_format="mkv"), in_keys=[key])
+    apart, together = (
+        recorder(in_keys=[key], by_agent=True),
+        recorder(CSVLogger("all", video_format="mkv"), in_keys=[key]),
+    )
     TransformedEnv(made, Compose(Teams(in_keys=[], out_keys=[]), apart, together)).rollout(2)
     apart.dump()
     together.dump()
@@ -428,7 +431,7 @@ def test_samples_have_no_videos_of_agents():
 def test_what_does_not_go_with_by_agent():
     with pytest.raises(SettingError, match="does not go with make_grid=True"):
         recorder(by_agent=True, make_grid=True)
-    with pytest.raises(SettingError, match="one group of agents.*recorder with a tag of its own"):
+    with pytest.raises(SettingError, match=r"one group of agents.*recorder with a tag of its own"):
         recorder(by_agent=True, in_keys=[("a", "pixels"), ("b", "pixels")])
 
     class Hidden(Transform):
@@ -440,7 +443,7 @@ def test_what_does_not_go_with_by_agent():
 
     own = recorder(by_agent=True, in_keys=[("agents", "hidden")])
     env = TransformedEnv(AgentsEnv({KEY: (2, H, W, 3)}), Compose(Hidden(in_keys=[], out_keys=[]), own))
-    with pytest.raises(SettingError, match="by the spec of .*transform_observation_spec"):
+    with pytest.raises(SettingError, match=r"by the spec of .*transform_observation_spec"):
         env.reset()
 
 

@@ -1,6 +1,5 @@
 """What `dump` knows of a clip that is exactly one episode: return, length and how it ended."""
 
-import csv
 import functools
 import os
 import signal
@@ -24,9 +23,9 @@ from torchrl.envs import (
     TransformedEnv,
 )
 from torchrl.envs.transforms import Transform
-from worlds import EpisodesEnv, KeepLogger, PixelsEnv, name_of
+from worlds import EpisodesEnv, KeepLogger, name_of
 
-from vidrec import CSVLogger, SettingError, TensorboardLogger, VideoRecorder, WandbLogger, keep_best, keep_last
+from vidrec import CSVLogger, TensorboardLogger, VideoRecorder, WandbLogger, keep_best, keep_last
 
 
 def recorder(logger=None, **kwargs):
@@ -499,7 +498,7 @@ def test_a_caption_of_wandb(tmp_path):
     (entry,) = logged
     (media,) = [value for value in entry.values() if hasattr(value, "_caption")]
     assert media._caption == "episode 0, return 3, length 3, terminated"
-    assert list(entry)[0] == "video"
+    assert next(iter(entry)) == "video"
 
 
 def test_a_text_of_tensorboard():
@@ -544,9 +543,7 @@ def test_a_dump_of_a_signal_handler_at_each_step():
         own.dump()
     finally:
         signal.signal(signal.SIGUSR1, before)
-    shown = [
-        (int(row["env_id"]), number) for row in rows() for number in numbers_in(Path("csv_logs/run", row["file"]))
-    ]
+    shown = [(int(row["env_id"]), number) for row in rows() for number in numbers_in(Path("csv_logs/run", row["file"]))]
     for env_id, lengths in enumerate([[2, 2, 2, 1], [3, 3, 1]]):
         expected = [name_of(env_id, e, step) for e, n in enumerate(lengths) for step in range(n + 1)]
         assert [number for at, number in shown if at == env_id] == expected
