@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import require
 from numbered_frames import decode, rows
-from tensordict import TensorDict
+from tensordict import TensorDict, lazy_stack
 from torchrl.data import Bounded, Categorical, Composite, LazyTensorStorage, ReplayBuffer, Unbounded
 from torchrl.envs import Compose, EnvBase, MarlGroupMapType, ParallelEnv, SerialEnv, TransformedEnv
 from torchrl.envs.transforms import Transform
@@ -37,8 +37,8 @@ class AgentsEnv(EnvBase):
         self.horizon = torch.as_tensor([10**6] * count if horizon is None else horizon).reshape(self.batch_size)
         observations = Composite(shape=self.batch_size)
         for key, shape in shapes.items():
-            if isinstance(key, tuple):
-                observations.setdefault(key[0], Composite(shape=(*self.batch_size, shape[0])))
+            if isinstance(key, tuple) and key[0] not in set(observations.keys()):
+                observations[key[0]] = Composite(shape=(*self.batch_size, shape[0]))
             observations[key] = Unbounded((*self.batch_size, *shape), dtype=dtype)
         self.observation_spec = observations
         self.action_spec = Bounded(0, 1, (*self.batch_size, 1))
@@ -339,6 +339,36 @@ def test_groups_of_agents_with_frames_of_different_sizes():
     same(found(), {f"video_env{i}_0": padded(wolves[:, i], all_[:, i], sheep[:, i]) for i in range(2)})
 
 
+def test_agents_of_one_group_with_frames_of_different_sizes():
+    sizes = [(16, 20), (H, W)]
+
+    class Draws(Transform):
+        def __init__(self):
+            super().__init__(in_keys=[], out_keys=[])
+            self.seen = []
+
+        def _call(self, next_tensordict):
+            frames = [torch.randint(256, (2, *size, 3), dtype=torch.uint8) for size in sizes]
+            self.seen.append(frames)
+            agents = lazy_stack([TensorDict({"views": each}, [2]) for each in frames], 1)
+            return next_tensordict.set("group", agents)
+
+        def _reset(self, tensordict, tensordict_reset):
+            return self._call(tensordict_reset)
+
+    for name, make_grid in [("grid", True), ("apart", False)]:
+        draws = Draws()
+        own = recorder(CSVLogger(name, video_format="mkv"), in_keys=[("group", "views")], make_grid=make_grid)
+        env = TransformedEnv(PixelsEnv((2,)), Compose(draws, own))
+        td = env.reset()
+        for _ in range(2):
+            td = env.step(env.rand_action(td))["next"]
+        own.dump()
+        frames = padded(*(torch.stack(each) for each in zip(*draws.seen, strict=True)))
+        expected = {"video_0": grid(frames)} if make_grid else {f"video_env{i}_0": frames[:, i] for i in range(2)}
+        same(found(f"csv_logs/{name}/videos"), expected)
+
+
 def test_several_entries_of_each_agent():
     colour, depth = ("agents", "rgb"), ("agents", "depth")
     made = AgentsEnv({colour: (2, 16, 20, 3), depth: (2, H, W)}, (2,))
@@ -612,24 +642,30 @@ pettingzoo_prints = pytest.mark.filterwarnings("ignore::DeprecationWarning:(pyga
 @pettingzoo
 @pettingzoo_prints
 @pytest.mark.parametrize("by_agent", [False, True])
-def test_pettingzoo(pong, by_agent):
-    key = ("paddle", "observation")
+def test_pettingzoo(by_agent):
+    require("pymunk")
+    from pettingzoo.butterfly import pistonball_v6
+    from torchrl.envs.libs.pettingzoo import PettingZooWrapper
+
+    key = ("piston", "observation")
     own = recorder(in_keys=[key], by_agent=by_agent)
-    env = TransformedEnv(pong(), own)
+    made = pistonball_v6.parallel_env(n_pistons=3, max_cycles=5, continuous=False, render_mode="rgb_array")
+    env = TransformedEnv(PettingZooWrapper(made, use_mask=False), own)
     td = env.rollout(100)
     video = own.dump()
     frames = torch.cat([td[:1][key], td["next"][key]])
-    assert frames.shape[1:] == (2, 280, 480, 3)
+    assert frames.shape[1:] == (3, 457, 120, 3)
     assert not torch.equal(frames[:, 0], frames[:, 1])
     if by_agent:
-        same(found(), {f"video_agent{j}_0": frames[:, j] for j in range(2)})
+        same(found(), {f"video_agent{j}_0": frames[:, j] for j in range(3)})
     else:
         same(found(), {"video_0": beside(frames)})
     for row in rows():
         assert int(row["length"]) == len(td)
-        assert float(row["return"]) == pytest.approx(float(td["next", "paddle", "reward"].sum()))
+        assert float(row["return"]) == pytest.approx(float(td["next", "piston", "reward"].sum()))
         assert row["ended"] == ("terminated" if td["next", "terminated"][-1] else "truncated")
     assert video.episode is not None
+    env.close()
 
 
 @pettingzoo

@@ -111,8 +111,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         dump_on_done: finish the video of an episode when it ends, by whatever transform: that of an env, or that of a
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
         env_ids: which envs of a batched env to record, their numbers or a slice; None is all.
-        by_agent: whether each agent of an env, or each frame of one moment, has videos of its own, named
-            ``<tag>_env<env>_agent<agent>``; otherwise they are side by side.
+        by_agent: whether each agent of an env, or each frame on an axis that `layout` names, has videos of its own,
+            named ``<tag>_env<env>_agent<agent>``; otherwise they are side by side.
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
         keep: of an `Episode` that has ended or is cut off, whether its video is kept; implies `dump_on_done`. See
@@ -616,7 +616,14 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Return the entries with frames; `still`: all axes behind the first `dims` belong to one moment."""
         found: list[Found] = []
         for key, name, reading in self._readings:
-            value = tensordict.get(key, None)
+            try:
+                value = tensordict.get(key, None)
+            except RuntimeError:  # frames of several sizes, agent by agent
+                if isinstance(key, str):
+                    raise
+                apart = enumerate(tensordict.get(key[:-1]).unbind(dims))
+                found += [(f"{name} of agent {at}", agent.get(key[-1]), reading, dims, 0, still) for at, agent in apart]
+                continue
             if isinstance(value, Tensor):
                 agents = 0 if isinstance(key, str) else tensordict.get(key[:-1]).batch_dims - dims
                 found.append((name, value, reading, dims, agents, still))
