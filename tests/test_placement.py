@@ -500,8 +500,8 @@ def test_recorders_in_the_workers_each_write_their_own_videos(start_method, tmp_
     second = env.rollout(5, break_when_any_done=False)
     env.close()
     check_nothing_is_left(tmp_path)
-    assert {name.rpartition("_")[2] for name in found()} == {"7.mkv", "1.mkv"}
-    expected = {env_id: [sorted(frames_in(td[env_id : env_id + 1])) for td in (second, first)] for env_id in range(3)}
+    assert {name.rpartition("_")[2] for name in found()} == {"7.mkv", "8.mkv"}
+    expected = {env_id: [sorted(frames_in(td[env_id : env_id + 1])) for td in (first, second)] for env_id in range(3)}
     assert of_workers(found()) == expected
 
 

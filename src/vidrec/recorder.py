@@ -45,6 +45,8 @@ __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
 
 NO_ENV = "fps='env' needs an environment, and there is none around this recorder; give fps=<number>"
 
+NO_AGENTS = "by_agent=True needs an environment, and there is none around this recorder; agents are side by side here"
+
 OF_THIS_PROCESS = ("_owner", "_samples", "_source", "_source_of", "_graph_keys", "_graph_call", "_readings")
 """What a copy does not get: it records for itself."""
 
@@ -109,8 +111,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         dump_on_done: finish the video of an episode when it ends, by whatever transform: that of an env, or that of a
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
         env_ids: which envs of a batched env to record, their numbers or a slice; None is all.
-        by_agent: whether each agent of an env, or each frame of one moment, has videos of its own, named
-            ``<tag>_env<env>_agent<agent>``; otherwise they are side by side.
+        by_agent: whether each agent of an env, or each frame on an axis that `layout` names, has videos of its own,
+            named ``<tag>_env<env>_agent<agent>``; otherwise they are side by side.
         episode_trigger: of the number of an episode, whether to record it; implies `dump_on_done`.
         step_trigger: of the number of an env step, whether a clip of `max_frames` begins there.
         keep: of an `Episode` that has ended or is cut off, whether its video is kept; implies `dump_on_done`. See
@@ -194,6 +196,12 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             make_grid = False
         if by_agent and make_grid:
             raise SettingError("by_agent=True gives each agent videos of its own, and does not go with make_grid=True")
+        groups = [key[:-1] if isinstance(key, tuple) else () for key in in_keys or ()]
+        if by_agent and len(set(groups)) > 1:
+            raise SettingError(
+                f"by_agent=True needs in_keys of one group of agents, not {list(in_keys or ())}; give each group a "
+                "recorder with a tag of its own"
+            )
         self._keep(Recording())
         in_real_time = isinstance(fps, str) and fps == "env"
         # center_crop is ours: TorchRL's asks for torchvision
@@ -273,13 +281,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             Exception: whatever the logger raised; the video is kept, and `dump` can be called again. Recorders behind
                 this one in the same `Compose`, which would not get their turn, are dumped before.
         """
-        if self._source is not None:
-            self._source.settle()
+        self._settle()
         try:
             return self._recording.dump(suffix, step)
         except Exception as error:
             for recorder in self._behind():
-                dump = recorder._recording.dump if isinstance(recorder, VideoRecorder) else recorder.dump
+                dump = recorder.dump
+                if isinstance(recorder, VideoRecorder):
+                    recorder._settle()
+                    dump = recorder._recording.dump
                 try:
                     dump(suffix=suffix, step=step)
                 except Exception as another:
@@ -296,9 +306,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if _is_probe():
             self._recording.delete()
         else:
-            if self._source is not None:
-                self._source.settle()
+            self._settle()
             self._recording.dump(closing=True)
+
+    def _settle(self) -> None:
+        """Let what is recorded here and by copies in this process say which episodes it shows; a dump follows."""
+        refs = [ref for known in list(_recorders.values()) for ref in list(known.values())]
+        for recorder in (self, *filter(None, (ref() for ref in refs))):
+            if self._recording.id in recorder._recording.lineage and recorder._source is not None:
+                recorder._source.settle()
 
     def to_animation(self, **kwargs: Any) -> Any:
         """Show what was recorded since the last dump, as TorchRL's method does, and leave no figure open."""
@@ -483,6 +499,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         if self._samples is None:
             if self._in_real_time and not self._recording.tolerates(error := SettingError(NO_ENV)):
                 raise error
+            if self._by_agent and not self._recording.tolerates(error := SettingError(NO_AGENTS)):
+                raise error
             self.__dict__["_samples"] = Samples(self._recording, self._selection)
             self._resolve_readings()
         try:
@@ -538,7 +556,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self._source = EnvSource(
             env,
             batch_size,
-            agents=self._agents(batch_size) if self._by_agent else None,
+            agents=self._agents(batch_size) if self._by_agent and not self.make_grid else None,
             make_grid=self.make_grid,
             dump_on_done=self.dump_on_done,
             selection=self._selection,
@@ -557,13 +575,16 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             bounds = None if spec is None else bounds_of(spec.get(key, None))
             self._readings.append((key, repr(key), reading.resolved(hint, bounds)))
 
-    def _agents(self, batch_size: torch.Size) -> int:
-        """Return how many frames of agents each env has, by the spec of the first entry."""
+    def _agents(self, batch_size: torch.Size) -> int | None:
+        """Return how many agents each env has, by the spec of the first entry; None if it has none."""
         key, _, reading = self._readings[0]
         spec = None if self.parent is None else self.parent.full_observation_spec
         entry = None if spec is None else spec.get(key, None)
         if spec is None or entry is None:
-            raise SettingError(f"by_agent=True counts the agents by the spec of {key!r}, and the env has none")
+            raise SettingError(
+                f"by_agent=True counts the agents by the spec of {key!r}, and the env has none; give it one, in the "
+                "observation_spec of the env or in transform_observation_spec of the transform that makes the entry"
+            )
         dims = 0 if isinstance(key, str) else len(spec[key[:-1]].shape) - len(batch_size)
         return agents_in(entry.shape, reading, len(batch_size), dims)
 
@@ -595,7 +616,14 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Return the entries with frames; `still`: all axes behind the first `dims` belong to one moment."""
         found: list[Found] = []
         for key, name, reading in self._readings:
-            value = tensordict.get(key, None)
+            try:
+                value = tensordict.get(key, None)
+            except RuntimeError:  # frames of several sizes, agent by agent
+                if isinstance(key, str):
+                    raise
+                apart = enumerate(tensordict.get(key[:-1]).unbind(dims))
+                found += [(f"{name} of agent {at}", agent.get(key[-1]), reading, dims, 0, still) for at, agent in apart]
+                continue
             if isinstance(value, Tensor):
                 agents = 0 if isinstance(key, str) else tensordict.get(key[:-1]).batch_dims - dims
                 found.append((name, value, reading, dims, agents, still))

@@ -8,6 +8,7 @@ from vidrec.frames.layout import Stack as Stack
 from vidrec.frames.layout import agents_in as agents_in
 from vidrec.frames.layout import check_layout as check_layout
 from vidrec.frames.pixels import Colours as Colours
+from vidrec.frames.pixels import by_agent as by_agent
 from vidrec.frames.pixels import center_crop as center_crop
 from vidrec.frames.pixels import grid as grid
 from vidrec.frames.pixels import is_black as is_black

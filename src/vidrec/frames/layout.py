@@ -210,17 +210,25 @@ def plan(shape: Sequence[int], reading: Reading, batch_dims: int | None, agent_d
     return planned
 
 
-def agents_in(shape: Sequence[int], reading: Reading, batch_dims: int, agent_dims: int) -> int:
-    """Return how many frames of one moment each env has in an entry of this shape.
+def agents_in(shape: Sequence[int], reading: Reading, batch_dims: int, agent_dims: int) -> int | None:
+    """Return how many agents each env has by an entry of this shape; None if it has no axis for them.
+
+    They are on the axes of a tensordict inside of the root, or else on those that ``layout=`` names.
 
     Raises:
         FrameError: it holds no frame, or what is ambiguous.
     """
+    shape = tuple(shape)
     try:
-        read = plan(tuple(shape), replace(reading, auto=False), batch_dims, agent_dims, True)
+        read = plan(shape, replace(reading, auto=False), batch_dims, agent_dims, True)
     except UnreadableError as why:
-        raise FrameError(f"an entry of shape {tuple(shape)} {why}") from None
-    return read.shape[1] if len(read.shape) == 5 else 1
+        raise FrameError(f"an entry of shape {shape} {why}") from None
+    if agent_dims:
+        return math.prod(shape[batch_dims : batch_dims + agent_dims])
+    stack = reading.stack or reading.hint
+    beside = read.shape[1] if len(read.shape) == 5 else 1
+    agents = beside // stack.count if stack is not None and stack.shown is None else beside
+    return agents if agents > 1 else None
 
 
 def _planned(

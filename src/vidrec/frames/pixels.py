@@ -166,6 +166,16 @@ def row(x: Tensor) -> Tensor:
     return x.transpose(1, 2).reshape(n, height, beside * width, channels)
 
 
+def by_agent(x: Tensor, agents: int) -> Tensor:
+    """Part frames ``[N, A, H, W, C]`` of so many agents into those of each, ``[N * agents, A / agents, H, W, C]``.
+
+    Without the axis of A if it is 1; frames that cannot be parted so are returned as they are.
+    """
+    if x.ndim != 5 or x.shape[1] % agents:
+        return x
+    return x.flatten(0, 1) if x.shape[1] == agents else x.unflatten(1, (agents, -1)).flatten(0, 1)
+
+
 def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
     """Join uint8 batches ``[N, Hi, Wi, 3]`` from left to right, the lower ones padded with black at the bottom.
 

@@ -473,10 +473,13 @@ class Recording:
             if keep is not None and entry.episode is not None and not keep.holds(entry.episode):
                 continue  # another one has displaced it
             name = entry.name if suffix is None else self._name(entry.label, entry.episode, suffix, entry.output)
+            at = entry.step if step is None else step
+            if (name, at) == (entry.name, entry.step):
+                continue
             for logger, old in entry.taken:
                 try:
                     video = old if isinstance(old, Video) else entry.video
-                    new = logger.log_video(name, video, entry.step if step is None else step, **self.settings)
+                    new = logger.log_video(name, video, at, **self.settings)
                     if isinstance(old, Video):
                         if isinstance(new, Video):
                             self._rename(old, new)

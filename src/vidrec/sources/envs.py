@@ -20,7 +20,7 @@ from torchrl.envs.transforms import AutoResetTransform, VecGymEnvTransform
 
 from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError, raise_first
-from vidrec.frames import Entries, take
+from vidrec.frames import Entries, by_agent, take
 from vidrec.recording.stream import Stream
 from vidrec.sources.flags import Flags, all_of, outermost, sum_of
 from vidrec.sources.selection import Selection
@@ -67,7 +67,8 @@ class EnvSource:
         if self.by_env:
             envs = chosen if self._count > 1 else [None]
             self.streams = [stream(env_id, at) for env_id in envs for at in (range(agents) if agents else [None])]
-        self.picks = self.by_env or len(self._chosen) != self._count
+        self._all = len(self._chosen) == len(chosen) == self._count
+        self.picks = self.by_env or not self._all
         self.ends = self.by_episode or selection.step_trigger is not None
         self._at = {id(stream): at for at, stream in enumerate(self.streams)}
         for each in self.streams:
@@ -103,11 +104,7 @@ class EnvSource:
                 if self.native_autoreset:
                     return self._due(self._which(~self._flags(self._done, tensordict)), skip)
         elif self._follows:
-            self._last = tensordict
-            if self._only_reward is None:
-                self._returns += sum_of(self._reward_keys, tensordict, self._count)[self._chosen]
-            elif (reward := tensordict.get(self._only_reward, None)) is not None:
-                self._returns += float(reward.sum())
+            self._follow(tensordict)
         elif self.ends:  # by a `step_trigger`
             self._trigger()
         wanted = self._wanted
@@ -141,7 +138,7 @@ class EnvSource:
         done, terminated = self._flags(self._done, self._last), self._flags(self._terminated, self._last)
         for at, (stream, episode) in enumerate(zip(self.streams, self._whole, strict=True)):
             length = self.steps.count - self._began[at]
-            whole = stream.resets == 1 and stream.count == 1 + length  # else it was dumped meanwhile
+            whole = length and stream.resets == 1 and stream.count == 1 + length  # else it was dumped meanwhile
             stream.episode = episode if whole and done[at] else None
             if episode is not None:
                 episode.length, episode.return_ = length, float(self._returns[at])
@@ -186,7 +183,7 @@ class EnvSource:
         if not self.picks:
             return entries
         if self.by_env and self._agents > 1:
-            entries = entries.choose(lambda frames, name: frames.flatten(0, 1) if frames.ndim == 5 else frames)
+            entries = entries.choose(lambda frames, name: by_agent(frames, self._agents))
         for entry in entries:
             if len(entry.frames) != (expected := self._count * self._agents):
                 raise FrameError(
@@ -283,7 +280,19 @@ class EnvSource:
             stream.episode = None
             self._began[i], self._returns[i] = self.steps.count, 0.0
             self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], numbered=False)
-        self._follows, self._last = any(self._whole), None
+        self._follows = any(self._whole)
+
+    def _follow(self, tensordict: TensorDictBase) -> None:
+        """Add a step to the episodes that clips begin with; a clip shows more than one that had ended before."""
+        if self._last is not None and _holds_true(self._last.get(self._done[0], None)):
+            for at in np.flatnonzero(self._flags(self._done, self._last)):
+                if self._began[at] < self.steps.count - 1:  # or else it was reset since
+                    self._whole[at] = None
+        self._last = tensordict
+        if self._only_reward is None:
+            self._returns += sum_of(self._reward_keys, tensordict, self._count)[self._chosen]
+        elif (reward := tensordict.get(self._only_reward, None)) is not None:
+            self._returns += float(reward.sum())
 
     def _end(self, at: int) -> RunningEpisode | None:
         """Return the episode that runs in an env, which has none from now on."""
@@ -299,7 +308,7 @@ class EnvSource:
     def _flags(self, keys: Sequence[Any], tensordict: TensorDictBase) -> Flags:
         """Return for each env here whether all that these entries hold of it is true; False if they are missing."""
         flags = all_of(keys, tensordict, self._count)
-        if len(self._chosen) != self._count:
+        if not self._all:
             flags = flags[self._chosen]
         return flags if self.by_env else np.array([flags.all()])
 
