@@ -22,7 +22,7 @@ from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError, raise_first
 from vidrec.frames import Entries, by_agent, take
 from vidrec.recording.stream import Stream
-from vidrec.sources.flags import Flags, all_of, outermost, sum_of
+from vidrec.sources.flags import Flags, all_of, outermost, reader, sum_of
 from vidrec.sources.selection import Selection
 
 Ended = tuple[Stream, Episode | None]
@@ -87,7 +87,8 @@ class EnvSource:
         self._last: TensorDictBase | None = None
         self._began = [0] * len(self.streams)  # at which step of the env
         self._returns = np.zeros(len(self.streams))
-        self._only_reward = self._reward_keys[0] if self._count == len(self._reward_keys) == 1 else None
+        self._read_done = reader(self._done[0])
+        self._read_reward = reader(self._reward_keys[0]) if self._count == len(self._reward_keys) == 1 else None
         self._idle = True  # whether an env has no running episode
         self.steps = steps
         self._wanted = [] if selection.step_trigger is not None else list(self.streams)
@@ -104,7 +105,13 @@ class EnvSource:
                 if self.native_autoreset:
                     return self._due(self._which(~self._flags(self._done, tensordict)), skip)
         elif self._follows:
-            self._follow(tensordict)
+            last, self._last = self._last, tensordict
+            if last is not None and (done := self._read_done(last)) is not None and done.any():
+                self._leave(last)
+            if self._read_reward is None:
+                self._returns += sum_of(self._reward_keys, tensordict, self._count)[self._chosen]
+            elif (reward := self._read_reward(tensordict)) is not None:
+                self._returns += float(reward.sum())
         elif self.ends:  # by a `step_trigger`
             self._trigger()
         wanted = self._wanted
@@ -282,17 +289,11 @@ class EnvSource:
             self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], numbered=False)
         self._follows = any(self._whole)
 
-    def _follow(self, tensordict: TensorDictBase) -> None:
-        """Add a step to the episodes that clips begin with; a clip shows more than one that had ended before."""
-        if self._last is not None and _holds_true(self._last.get(self._done[0], None)):
-            for at in np.flatnonzero(self._flags(self._done, self._last)):
-                if self._began[at] < self.steps.count - 1:  # or else it was reset since
-                    self._whole[at] = None
-        self._last = tensordict
-        if self._only_reward is None:
-            self._returns += sum_of(self._reward_keys, tensordict, self._count)[self._chosen]
-        elif (reward := tensordict.get(self._only_reward, None)) is not None:
-            self._returns += float(reward.sum())
+    def _leave(self, last: TensorDictBase) -> None:
+        """Follow no episode that had ended with the step before: its clip shows more."""
+        for at in np.flatnonzero(self._flags(self._done, last)):
+            if self._began[at] < self.steps.count - 1:  # or else it was reset since
+                self._whole[at] = None
 
     def _end(self, at: int) -> RunningEpisode | None:
         """Return the episode that runs in an env, which has none from now on."""

@@ -1,6 +1,8 @@
 """What the entries of a tensordict say of each env or step: done, terminated, reward."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import methodcaller
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,11 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 
 Flags = NDArray[np.bool_]
+
+
+def reader(key: NestedKey) -> Callable[[TensorDictBase], Any]:
+    """Return what reads an entry of tensors, None if it is not there; a str as TorchRL's own code reads it, at once."""
+    return methodcaller("_get_str" if isinstance(key, str) else "get", key, None)
 
 
 def all_of(keys: Iterable[NestedKey], tensordict: TensorDictBase, count: int) -> Flags:
