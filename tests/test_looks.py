@@ -538,7 +538,7 @@ def warned(env, *recorders, steps=3, dumps=1):
 def test_a_video_of_one_colour_is_said(values, colour, settings):
     (text,) = warned(PixelsEnv(frame=plain(*values)), recorder(**settings))
     number = settings.get("last", 4)
-    assert text.startswith(f"all {number} frames of 'video' are {colour}. If they should not be, look at what the env")
+    assert text.startswith(f"all frames of 'video', {number} in number, are {colour}. If they should not be, look")
     assert "value_range=" in text
 
 
@@ -564,7 +564,7 @@ def test_it_is_said_once_for_each_recorder():
 def test_a_later_video_of_one_colour_is_said():
     frame = plain(*[numbered(5, (24, 32))] * 4, 0)
     (text,) = warned(PixelsEnv(frame=frame), recorder(), dumps=3)
-    assert text.startswith("all 4 frames")
+    assert text.startswith("all frames of 'video', 4 in number")
 
 
 @pytest.mark.parametrize("make_grid", [True, False])
@@ -599,7 +599,7 @@ def test_several_loggers_say_it_once():
 def test_on_error_warn_says_it_and_is_no_failure():
     one = recorder(on_error="warn")
     TransformedEnv(PixelsEnv(frame=plain(0)), one).rollout(3)
-    with pytest.warns(VidrecWarning, match="all 4 frames of 'video' are black"):
+    with pytest.warns(VidrecWarning, match="all frames of 'video', 4 in number, are black"):
         video = one.dump()
     assert len(decode(video.path)) == 4
 
