@@ -22,7 +22,7 @@ from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError, raise_first
 from vidrec.frames import Entries, by_agent, take
 from vidrec.recording.stream import Stream
-from vidrec.sources.flags import Flags, all_of, outermost, reader, sum_of
+from vidrec.sources.flags import Flags, all_of, outermost, reader, rows, sum_of
 from vidrec.sources.selection import Selection
 
 Ended = tuple[Stream, Episode | None]
@@ -88,7 +88,7 @@ class EnvSource:
         self._began = [0] * len(self.streams)  # at which step of the env
         self._returns = np.zeros(len(self.streams))
         self._read_done = reader(self._done[0])
-        self._read_reward = reader(self._reward_keys[0]) if self._count == len(self._reward_keys) == 1 else None
+        self._read_rewards = [reader(key) for key in self._reward_keys]
         self._idle = True  # whether an env has no running episode
         self.steps = steps
         self._wanted = [] if selection.step_trigger is not None else list(self.streams)
@@ -108,10 +108,9 @@ class EnvSource:
             last, self._last = self._last, tensordict
             if last is not None and (done := self._read_done(last)) is not None and done.any():
                 self._leave(last)
-            if self._read_reward is None:
-                self._returns += sum_of(self._reward_keys, tensordict, self._count)[self._chosen]
-            elif (reward := self._read_reward(tensordict)) is not None:
-                self._returns += float(reward.sum())
+            for read in self._read_rewards:
+                if (reward := read(tensordict)) is not None:
+                    self._returns += rows(reward, self._count).sum(1, float)[self._chosen]
         elif self.ends:  # by a `step_trigger`
             self._trigger()
         wanted = self._wanted
