@@ -315,6 +315,15 @@ def test_with_warn_an_unknown_speed_is_that_of_the_logger():
     assert (failure.video.frames, failure.video.fps) == (5, 12)
 
 
+def test_with_warn_a_copy_in_an_environment_that_is_unknown_has_not_the_speed_of_the_one_before():
+    _, recorder = enter(Declared(dt=0.1), fps="env", skip=1, on_error="warn")
+    recorder.dump()
+    env = TransformedEnv(PixelsEnv(), recorder.clone())
+    with pytest.warns(VidrecWarning, match="fps='env' needs to know"):
+        env.reset()
+    assert "fps" not in env.transform.video_kwargs
+
+
 def test_samples_without_an_environment_have_no_speed():
     data = TensorDict({"pixels": torch.zeros(8, 3, 24, 32, dtype=torch.uint8)}, [8])
 
