@@ -15,7 +15,8 @@ Each is also the built-in one in brackets:
 import importlib.util
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class VidrecError(Exception):
@@ -96,3 +97,12 @@ def raise_first(errors: Sequence[Exception]) -> None:
         add_note(errors[0], f"and: {message(another)}")
     if errors:
         raise errors[0]
+
+
+@contextmanager
+def gathered(errors: list[Exception], kind: type[Exception] = Exception) -> Iterator[None]:
+    """Append what is raised within to `errors`, and go on."""
+    try:
+        yield
+    except kind as error:
+        errors.append(error)

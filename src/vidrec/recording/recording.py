@@ -18,7 +18,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,16 @@ from torch import Tensor
 
 from vidrec.clips import FileClip, Video
 from vidrec.episode import Episode
-from vidrec.errors import EncoderError, FrameError, SettingError, TagError, VidrecWarning, add_note, raise_first, shown
+from vidrec.errors import (
+    EncoderError,
+    FrameError,
+    SettingError,
+    TagError,
+    VidrecWarning,
+    add_note,
+    gathered,
+    raise_first,
+)
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks, names
 from vidrec.frames import arrange, to_rgb
@@ -36,28 +44,11 @@ from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.tee import loggers_of
 from vidrec.recording import left, lifetime
 from vidrec.recording.failure import Failure, Failures, tell
+from vidrec.recording.numbering import ask, counter_of
 from vidrec.recording.origin import origin
 from vidrec.recording.published import Entry, Published
 from vidrec.recording.retention import Retention
 from vidrec.recording.stream import Stream, Unpublished
-
-
-class Counter:
-    """The step of the next video, which a recorder and its copies in one process count together.
-
-    Attributes:
-        value: the step.
-        begun: the tags and origins for which it is behind what is there of an earlier run.
-    """
-
-    def __init__(self, value: int) -> None:
-        self.value = value
-        self.begun: set[tuple[str, str | None]] = set()
-
-
-_counters: "weakref.WeakValueDictionary[str, Counter]" = weakref.WeakValueDictionary()
-"""By the id of the recording that others are copies of."""
-
 
 _living: "weakref.WeakValueDictionary[str, Recording]" = weakref.WeakValueDictionary()
 """The recordings of this process, by id."""
@@ -111,7 +102,7 @@ class Recording:
         self._busy = self._catches_up = False
         self._later: list[tuple[str | None, int | None]] = []
         self._beyond = 0  # of episodes whose videos are finished
-        self._counter = _counters.setdefault(self.lineage[0], Counter(iter))
+        self._counter = counter_of(self.lineage[0], iter)
         _living[self.id] = self
         forks.detach_in_child(self)
 
@@ -329,36 +320,22 @@ class Recording:
 
     def _wants(self, episode: Episode | None, errors: list[Exception]) -> bool:
         """Return whether `keep` wants the video of an episode; that for which it raises stays."""
-        try:
+        with gathered(errors):
             return episode is None or self.keep is None or bool(self.keep(episode))
-        except Exception as error:
-            errors.append(error)
-            return True
+        return True
 
     def _asked(self, errors: list[Exception]) -> int | None:
         """Return what `step` says; None if there is none, or it fails."""
-        if self.step is None:
-            return None
-        try:
-            step = self.step()
-            if not isinstance(step, Integral) or isinstance(step, bool):
-                raise SettingError(f"step returned {shown(step)}; expected a whole number, such as 1000")
-            return int(step)
-        except Exception as error:
-            errors.append(error)
-            return None
+        with gathered(errors):
+            return None if self.step is None else ask(self.step)
+        return None
 
     def _counted(self, began: int | None, errors: list[Exception]) -> int:
-        """Return the step at which `step_trigger` began a clip, or count: from what is there of an earlier run on."""
+        """Return the step at which `step_trigger` began a clip, or count."""
         if began is not None:
             return began
-        key = str(self.tag), self.origin
-        if key not in self._counter.begun:
-            self._counter.begun.add(key)
-            try:
-                self.iter = max(self.iter, *(logger.next_step(*key) for logger in self.loggers))
-            except Exception as error:
-                errors.append(error)
+        with gathered(errors):
+            self._counter.begin(str(self.tag), self.origin, self.loggers)
         return self.iter
 
     def dump(
@@ -447,21 +424,17 @@ class Recording:
         if stream.colour is None or self._told_of_plain:
             return None
         self._told_of_plain = True
-        red, green, blue = stream.colour.tolist()
-        colour = "black" if red == green == blue == 0 else f"of one colour, ({red}, {green}, {blue})"
         return (
-            f"all frames of {self.tag!r}, {stream.frames} in number, are {colour}. If they should not be, look at what "
-            "the env draws, and at the values of its frames: value_range= says which are black and white"
+            f"all frames of {self.tag!r}, {stream.frames} in number, are {stream.colour}. If they should not be, look "
+            "at what the env draws, and at the values of its frames: value_range= says which are black and white"
         )
 
     @staticmethod
     def _tell(text: str | None, errors: list[Exception]) -> None:
         """Warn, if there is something to say; where warnings are errors, others have their turn."""
         if text is not None:
-            try:
+            with gathered(errors, VidrecWarning):
                 warnings.warn(text, VidrecWarning, stacklevel=4)
-            except VidrecWarning as warning:
-                errors.append(warning)
 
     def _rename_closed(self, suffix: str | None, step: int | None, errors: list[Exception]) -> None:
         """Publish what was published when the environment was closed under another name or step, and no more as then.
@@ -575,10 +548,8 @@ class Recording:
             for logger, taken in published:
                 video = taken if isinstance(taken, Video) else None
                 if entry.episode is not None and keep is not None:
-                    try:
+                    with gathered(errors):
                         keep.add(entry.episode, video, logger)
-                    except Exception as error:
-                        errors.append(error)
                 if video is not None:
                     for recording in self._originals():
                         recording._published.add(Entry(video, entry.episode, keep))

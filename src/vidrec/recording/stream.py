@@ -57,8 +57,6 @@ class Stream:
         time: when that was recorded; None if there is none yet.
         failed: how many frames came of a clip that has failed, with ``on_error="warn"``; the others are lost until the
             next video.
-        colour: the one that all pixels of its frames have, (red, green, blue); None if they have several, or there are
-            no frames.
         fresh: whether its next frame is the first of a clip.
     """
 
@@ -74,9 +72,8 @@ class Stream:
     env_step: int | None = None
     time: datetime | None = None
     failed: int = 0
-    colour: NDArray[np.uint8] | None = None
     fresh: bool = True
-    _plain: bool = True
+    _plain: NDArray[np.uint8] | bool = True
 
     @property
     def label(self) -> str | None:
@@ -143,7 +140,7 @@ class Stream:
 
     def write(self, frames: NDArray[np.uint8]) -> None:
         """Write frames ``[N, H, W, 3]`` to each clip; one that fails does not keep the others from theirs."""
-        if self._plain:
+        if self._plain is not False:
             self._look(frames)
         if len(self.outputs) == 1 and (clip := self.outputs[0].clip) is not None:
             clip.write(frames)
@@ -160,9 +157,16 @@ class Stream:
 
     def _look(self, frames: NDArray[np.uint8]) -> None:
         """Look whether all frames so far have one colour; most have another one in their first row already."""
-        colour = frames[0, 0, 0].copy() if self.colour is None else self.colour
-        self._plain = bool((frames[:, 0] == colour).all()) and bool((frames == colour).all())
-        self.colour = colour if self._plain else None
+        colour = frames[0, 0, 0].copy() if self._plain is True else self._plain
+        self._plain = colour if (frames[:, 0] == colour).all() and (frames == colour).all() else False
+
+    @property
+    def colour(self) -> str | None:
+        """The colour that all its frames have; None if they have several, or there are none."""
+        if isinstance(self._plain, bool):
+            return None
+        red, green, blue = self._plain.tolist()
+        return f"of one colour, ({red}, {green}, {blue})" if red or green or blue else "black"
 
     def take(self) -> list[Output]:
         """Return the outputs, for publishing, and begin anew."""
@@ -179,7 +183,7 @@ class Stream:
 
     def begin(self) -> None:
         """Count anew."""
-        self.colour, self._plain = None, True
+        self._plain = True
         self.count = self.resets = self.beyond = self.failed = 0
 
     def fail(self, frames: int) -> None:
