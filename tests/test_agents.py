@@ -258,7 +258,7 @@ def test_keep_last_counts_videos():
     own = recorder(by_agent=True, keep=keep_last(2))
     TransformedEnv(made, own).rollout(8, break_when_any_done=False)
     got = {name.rpartition("_")[0]: frames for name, frames in found().items()}
-    assert list(got) == ["video_agent0_ep2", "video_agent1_ep2"]
+    assert list(got) == ["video_agent0_ep3", "video_agent1_ep3"]
 
 
 @pytest.mark.parametrize("by_agent", [False, True])
@@ -364,8 +364,11 @@ def test_agents_of_one_group_with_frames_of_different_sizes():
         for _ in range(2):
             td = env.step(env.rand_action(td))["next"]
         own.dump()
-        frames = padded(*(torch.stack(each) for each in zip(*draws.seen, strict=True)))
-        expected = {"video_0": grid(frames)} if make_grid else {f"video_env{i}_0": frames[:, i] for i in range(2)}
+        agents = [torch.stack(each) for each in zip(*draws.seen, strict=True)]
+        frames = padded(*agents)
+        expected = {f"video_env{i}_0": frames[:, i] for i in range(2)}
+        if make_grid:  # one beside the other, as those of several in_keys are
+            expected = {"video_0": padded(*map(grid, agents))}
         same(found(f"csv_logs/{name}/videos"), expected)
 
 

@@ -190,7 +190,9 @@ def test_an_env_that_resets_itself_and_does_not_say_so():
         td = env.step(env.rand_action(td))["next"]
     assert td["done"].item()  # of the second one
     own.dump()
-    assert said() == [NOTHING]
+    env.rollout(3)
+    own.dump()
+    assert said() == [NOTHING, ("1", "3.0", "3", "truncated")]
 
 
 def test_gymnasiums_vector_envs():
