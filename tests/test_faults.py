@@ -472,8 +472,8 @@ def test_a_logger_that_raises_leaves_the_video_for_the_next_dump(video_format):
     assert "call dump() again" in note
     assert shown(path) == list(range(20))
     record(recorder, range(20, 30))  # of the next video
-    video = recorder.dump()
-    assert shown(video.path) == list(range(20))
+    assert shown(recorder.dump().path) == list(range(20, 30))
+    assert [shown(video.path) for video in recorder.videos] == [list(range(20)), list(range(20, 30))]
     assert sorted(map(shown, videos())) == [list(range(20)), list(range(20, 30))]
     assert sorted(path.absolute() for path in rows()) == sorted(path.absolute() for path in videos())
 
