@@ -32,15 +32,15 @@ PARALLEL := -n 3 --dist worksteal
 	done
 	@touch $@
 
-# the lowest versions of everything, with the oldest TorchRL
-.venvs/.oldest: pyproject.toml tests/oldest.txt
-	$(PYTHON) -m venv .venvs/oldest
-	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt torch
-	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt \
+# oldest: the lowest versions of everything, with the oldest TorchRL; between: a TorchRL in between
+.venvs/.%: pyproject.toml tests/%.txt
+	$(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt torch
+	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt \
 		--editable ".[examples,cli,tensorboard,wandb]" pytest pytest-xdist hypothesis matplotlib setuptools \
 		hydra-core tqdm vmas
 	# it asks for torchvision, of which this torch has none, and does not need it here
-	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps benchmarl==1.5.2
+	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --no-deps benchmarl==1.5.2
 	@touch $@
 
 .venv/.bench: .venv/.torch pyproject.toml constraints.txt
@@ -88,9 +88,11 @@ CORE_TESTS := tests/test_dropin.py tests/test_recorder.py tests/test_obs.py test
 	tests/test_datasets.py tests/test_csv.py tests/test_tee.py tests/test_tensorboard.py tests/test_wandb.py \
 	tests/test_compat.py tests/test_compile.py tests/test_benchmarl.py
 
-test-versions: .venvs/.oldest  ## the core of the tests with the lowest versions of everything
+test-versions: .venvs/.oldest .venvs/.between  ## the core of the tests with the lowest versions of everything, and others
 	# what packages of different ages warn each other of is not ours
-	.venvs/oldest/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS)
+	for versions in oldest between; do \
+		.venvs/$$versions/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS) || exit 1; \
+	done
 
 soak: .venv/.dev  ## the tests of what may go wrong, with 100 kills and 10,000 clips
 	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL) tests/test_faults.py
