@@ -22,7 +22,7 @@ from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError, raise_first
 from vidrec.frames import Entries, by_agent, take
 from vidrec.recording.stream import Stream
-from vidrec.sources.flags import Flags, all_of, outermost, reader, rows, sum_of
+from vidrec.sources.flags import Flags, all_of, outermost, reader, sum_of
 from vidrec.sources.selection import Selection
 
 Ended = tuple[Stream, Episode | None]
@@ -110,7 +110,8 @@ class EnvSource:
                 self._leave(last)
             for read in self._read_rewards:
                 if (reward := read(tensordict)) is not None:
-                    self._returns += rows(reward, self._count).sum(1, float)[self._chosen]
+                    values = reward.detach().cpu().numpy().reshape(self._count, -1)
+                    self._returns += values.sum(1, float)[self._chosen]
         elif self.ends:  # by a `step_trigger`
             self._trigger()
         wanted = self._wanted
