@@ -146,7 +146,7 @@ CASES = {
         shows(lambda number: numbered(number, (24, 32))), FrameError, r"\(24, 32\).*\(48, 64\)", 5, [*range(5)], count=5
     ),
     "a key that is missing": Case(
-        lambda world: setattr(world.base, "key", "elsewhere"), KeyError, "pixels.*not found", 1, BLUE,
+        lambda world: setattr(world.base, "key", "elsewhere"), KeyError, "no entry 'pixels' to record", 1, BLUE,
         heal=lambda world: setattr(world.base, "key", "pixels"),
     ),
     "an encoder that is killed": Case(lambda world: kill_encoder(), EncoderError, "exit code -9.*game.part-", 5, None),

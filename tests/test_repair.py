@@ -165,6 +165,7 @@ def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_pat
             "codec": encoding.codec,
             "seconds": str(len(numbers) / 60),
             "env_id": "",
+            "agent": "",
             "episode": "",
             "return": "",
             "length": "",

@@ -140,12 +140,18 @@ def read(array, layout, batch_dims=0):
         if left < 2 or (left > 2 and at[0] == at[1]):
             return None
         layout = "HW" if left == 2 else "CHW" if at[0] else "HWC"
+        if left > 2 and array.shape[-3 if at[0] else -1] == 4:  # RGBA, or a stack of four
+            return None
     if len(layout) > array.ndim or ("C" in layout and array.shape[layout.index("C") - len(layout)] not in (1, 3, 4)):
         return None
     array = np.moveaxis(array, [layout.index(axis) - len(layout) for axis in "HW"], [-2, -1])
     rest = layout.replace("H", "").replace("W", "")
     array = np.moveaxis(array, rest.index("C") - len(rest) - 2, -1) if "C" in rest else array[..., None]
     return array.reshape(-1, *array.shape[-3:])
+
+
+OVERSHOOT = 0.05 * (1 + 2**-8)
+"""How far beyond the levels values are clamped, with a warning, as a part of them all."""
 
 
 def convert(frames, crop):
@@ -160,11 +166,13 @@ def convert(frames, crop):
         return None
     if frames.dtype.kind == "f":
         frames = frames.astype(np.float64 if frames.dtype.itemsize == 8 else np.float32)
-        if not ((frames >= -0.5 / 255) & (frames <= 1 + 0.5 / 255)).all():
+        if not ((frames >= -OVERSHOOT) & (frames <= 1 + OVERSHOOT)).all():
             return None
         frames = np.rint(frames * 255)
     elif frames.dtype == bool:
         frames = frames * 255
+    elif not ((frames >= -255 * OVERSHOOT) & (frames <= 255 * (1 + OVERSHOOT))).all():
+        return None
     frames = np.clip(frames, 0, 255).astype(np.uint16)
     if frames.shape[-1] == 4:
         frames = (frames[..., :3] * frames[..., 3:] + 127) // 255
@@ -251,6 +259,7 @@ def scenario(data, folder):
         justified(error, chosen, tag)
         return
     env = td = None
+    stepped = False
     if env_ids is not None:
         recorder.make_grid = True
         env = TransformedEnv(PixelsEnv(env_ids), recorder)
@@ -338,7 +347,8 @@ def scenario(data, folder):
         frames = np.stack([env.base_env.frame(env.base_env.number, 0).numpy()] * prod(env_ids))
 
         def call():
-            nonlocal td
+            nonlocal td, stepped
+            stepped = td is not None
             td = env.rand_action(env.reset() if td is None else step_mdp(env.step(td)))
 
         record(model, call, frames, True)
@@ -392,6 +402,8 @@ def scenario(data, folder):
                 other.skip, other.make_grid = model.skip, model.grid
                 models.append(model.copy(other, args))
             case 12:
+                if model is models[0] and td is not None and not stepped and model.count == 1:
+                    model.frames = []  # of a reset alone there is no video
                 if video_format == "memory":  # its frames stay
                     recorder.close()
                 else:
