@@ -665,7 +665,7 @@ def test_pettingzoo(by_agent):
         same(found(), {"video_0": beside(frames)})
     for row in rows():
         assert int(row["length"]) == len(td)
-        assert float(row["return"]) == pytest.approx(float(td["next", "piston", "reward"].sum()))
+        assert float(row["return"]) == pytest.approx(float(td["next", "piston", "reward"].double().sum()))
         assert row["ended"] == ("terminated" if td["next", "terminated"][-1] else "truncated")
     assert video.episode is not None
     env.close()
