@@ -39,8 +39,11 @@ PARALLEL := -n 3 --dist worksteal
 	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt \
 		--editable ".[examples,cli,tensorboard,wandb]" pytest pytest-xdist hypothesis matplotlib setuptools \
 		hydra-core tqdm vmas
-	# it asks for torchvision, of which this torch has none, and does not need it here
-	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --no-deps benchmarl==1.5.2
+	@touch $@
+
+# BenchMARL asks for the oldest TorchRL, and for torchvision, of which this torch has none and which it does not need here
+.venvs/.benchmarl: .venvs/.oldest
+	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps benchmarl==1.5.2
 	@touch $@
 
 .venv/.bench: .venv/.torch pyproject.toml constraints.txt
@@ -86,13 +89,14 @@ test-ffmpegs: .venv/.ffmpegs  ## the tests of what FFmpeg does, with the oldest 
 
 CORE_TESTS := tests/test_dropin.py tests/test_recorder.py tests/test_obs.py tests/test_envs.py tests/test_placement.py \
 	tests/test_datasets.py tests/test_csv.py tests/test_tee.py tests/test_tensorboard.py tests/test_wandb.py \
-	tests/test_compat.py tests/test_compile.py tests/test_benchmarl.py
+	tests/test_compat.py tests/test_compile.py
 
-test-versions: .venvs/.oldest .venvs/.between  ## the core of the tests with the lowest versions of everything, and others
+test-versions: .venvs/.oldest .venvs/.between .venvs/.benchmarl  ## the core of the tests with the lowest versions of everything, and others
 	# what packages of different ages warn each other of is not ours
 	for versions in oldest between; do \
 		.venvs/$$versions/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS) || exit 1; \
 	done
+	.venvs/oldest/bin/python -m pytest -q -W ignore tests/test_benchmarl.py
 
 soak: .venv/.dev  ## the tests of what may go wrong, with 100 kills and 10,000 clips
 	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL) tests/test_faults.py
