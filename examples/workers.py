@@ -15,4 +15,4 @@ def make_env():
 if __name__ == "__main__":
     env = ParallelEnv(2, EnvCreator(make_env))
     env.rollout(100, break_when_any_done=False)
-    env.close()  # finishes the videos: cartpole_0.mp4 of the first worker, cartpole_worker1_0.mp4 of the next
+    env.close()  # finishes the videos: cartpole_ep0_0.mp4 of the first worker, cartpole_worker1_ep0_0.mp4 of the next
