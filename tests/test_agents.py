@@ -277,6 +277,18 @@ def test_clips_of_a_step_trigger(by_agent):
     same(found(), expected)
 
 
+def of_envs(frames, by_agent):
+    """Return the videos of frames [T, B, n, ...]: of each agent its own, or the agents of each env side by side."""
+    expected = {}
+    for env_id in range(frames.shape[1]):
+        if by_agent:
+            own = range(frames.shape[2])
+            expected |= {f"video_env{env_id}_agent{agent}_0": frames[:, env_id, agent] for agent in own}
+        else:
+            expected[f"video_env{env_id}_0"] = beside(frames[:, env_id])
+    return expected
+
+
 @pytest.mark.parametrize("by_agent", [False, True])
 def test_skip_center_crop_and_layout(by_agent):
     made = AgentsEnv({KEY: (2, W, 3, H)}, (2,))  # with the axes in an order of their own
@@ -284,13 +296,7 @@ def test_skip_center_crop_and_layout(by_agent):
     TransformedEnv(made, own).rollout(5)
     own.dump()
     frames = made.frames()[1::2].permute(0, 1, 2, 5, 3, 4)[..., 8:16, 10:22, :]
-    expected = {}
-    for env_id in range(2):
-        if by_agent:
-            expected |= {f"video_env{env_id}_agent{agent}_0": frames[:, env_id, agent] for agent in range(2)}
-        else:
-            expected[f"video_env{env_id}_0"] = beside(frames[:, env_id])
-    same(found(), expected)
+    same(found(), of_envs(frames, by_agent))
 
 
 @pytest.mark.parametrize("by_agent", [False, True])
@@ -306,13 +312,7 @@ def test_stacks_inside_of_agents(by_agent, stack, shape):
         frames = frames.unflatten(3, (4, -1)).movedim(4, -1)
     frames = frames.expand(*frames.shape[:-1], 3)
     shown = beside(frames) if stack == (4, "all") else frames[:, :, :, 0 if stack == (4, 0) else 3]
-    expected = {}
-    for env_id in range(3):
-        if by_agent:
-            expected |= {f"video_env{env_id}_agent{agent}_0": shown[:, env_id, agent] for agent in range(2)}
-        else:
-            expected[f"video_env{env_id}_0"] = beside(shown[:, env_id])
-    same(found(), expected)
+    same(found(), of_envs(shown, by_agent))
 
 
 def test_cameras_of_each_agent():

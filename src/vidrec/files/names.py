@@ -134,27 +134,27 @@ def _is_at(path: Path, descriptor: int) -> bool:
 
 
 def in_use(path: Path) -> bool:
-    """Return whether a process has locked this file."""
+    """Return whether a process has locked this file, as far as that is known."""
+    return _locked(path) is True
+
+
+def unlocked(path: Path) -> bool:
+    """Return whether it is certain that no process has locked this file: also if it is not there."""
+    return _locked(path) is False
+
+
+def _locked(path: Path) -> bool | None:
+    """Return whether a process has locked this file; None if that is not known, as on a file system without locks."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:
-        return False
-    return False
-
-
-def unlocked(path: Path) -> bool:
-    """Return whether it is certain that no process has locked this file: also if it is not there."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
-        return True
-    except OSError:  # it is locked, or the file system has no locks
         return False
-    return True
+    except OSError:
+        return None
+    return False
 
 
 def remove(path: Path) -> None:

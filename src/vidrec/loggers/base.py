@@ -147,9 +147,8 @@ def tag_of(name: str, video: Video) -> str:
 
 def series(name: str, video: Video) -> str:
     """Return the name that the videos of all episodes have in common, for loggers that show them one beside another."""
-    return (
-        name if video.episode is None or not video.episode.numbered else name.removesuffix(f"_ep{video.episode.number}")
-    )
+    episode = video.episode
+    return name if episode is None or not episode.numbered else name.removesuffix(f"_ep{episode.number}")
 
 
 def describe(video: Video) -> str:
