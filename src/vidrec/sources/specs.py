@@ -1,15 +1,13 @@
 """What an environment says of an entry: whether it is a stack of frames, and the bounds of its values."""
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 from tensordict.utils import NestedKey, unravel_key
 from torchrl.data.tensor_specs import Bounded, TensorSpec
-from torchrl.envs import EnvBase, SerialEnv, TransformedEnv
-from torchrl.envs.transforms import CatFrames, Compose, Transform
+from torchrl.envs import EnvBase
+from torchrl.envs.transforms import CatFrames, Transform
 
 from vidrec.frames import Stack
+from vidrec.sources.chain import parts_before
 
 STACKS = {"FrameStackObservation": "stack_size", "FrameStack": "num_stack"}
 """Gymnasium's wrappers that stack frames, the newest last, and where they have the number."""
@@ -22,7 +20,7 @@ ALL_VALUES = {torch.uint8: (0.0, 255.0), torch.bool: (0.0, 1.0)}
 def stack_of(transform: Transform, key: NestedKey) -> Stack | None:
     """Return the stack that an entry is, by the transforms before this one and the environment below; None if none."""
     key, touched = unravel_key(key), False
-    for before in _before(transform):
+    for before in parts_before(transform):
         if isinstance(before, EnvBase):
             return _stack_of_gym(before, key)
         outs = [unravel_key(out) for out in before.out_keys or ()]
@@ -48,38 +46,6 @@ def bounds_of(spec: TensorSpec | None) -> tuple[float, float] | None:
             bounded = spec.dtype.itemsize < 4 or high - low < 2 ** (8 * spec.dtype.itemsize - 1) - 1
         return (low, high) if bounded and low < high else None
     return None if spec is None else ALL_VALUES.get(spec.dtype)
-
-
-def _before(transform: Transform) -> Iterator[Any]:
-    """Yield the transforms before this one, the nearest first, and the environment below."""
-    while (container := transform.__dict__["_container"]) is not None and (outer := container()) is not None:
-        if isinstance(outer, EnvBase):
-            yield from _below(outer.base_env)
-            return
-        if isinstance(outer, Compose):
-            members = list(outer.transforms)
-            at = next(i for i, member in enumerate(members) if member is transform)
-            for member in reversed(members[:at]):
-                yield from _parts(member)
-        transform = outer
-
-
-def _below(env: EnvBase) -> Iterator[Any]:
-    while isinstance(env, TransformedEnv):
-        yield from _parts(env.transform)
-        env = env.base_env
-    if isinstance(env, SerialEnv) and env.__dict__.get("_envs"):
-        yield from _below(env._envs[0])
-    else:
-        yield env
-
-
-def _parts(transform: Transform) -> Iterator[Transform]:
-    if isinstance(transform, Compose):
-        for member in reversed(list(transform.transforms)):
-            yield from _parts(member)
-    else:
-        yield transform
 
 
 def _stack_of_gym(env: EnvBase, key: NestedKey) -> Stack | None:

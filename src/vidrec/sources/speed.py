@@ -16,7 +16,7 @@ A step of wrappers and transforms that repeat actions takes as many steps of wha
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
@@ -24,9 +24,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from torchrl.envs import EnvBase, ParallelEnv, SerialEnv, TransformedEnv
-from torchrl.envs.transforms import Compose, FrameSkipTransform, Transform
+from torchrl.envs.transforms import FrameSkipTransform, Transform
 
 from vidrec.errors import SettingError, VidrecWarning
+from vidrec.sources.chain import parts_before, parts_below
 
 ALE_FPS = 60
 
@@ -56,13 +57,9 @@ _warned = False
 """Whether this process has warned of a speed."""
 
 
-def seconds_per_step(env: EnvBase, recorder: Transform) -> Fraction | None:
+def seconds_per_step(env: EnvBase, recorder: Transform | None) -> Fraction | None:
     """Return how many seconds pass in `env` from one frame that `recorder` is offered to the next; None if unknown."""
-    if not isinstance(env, TransformedEnv):
-        return _seconds(env)
-    skips, _ = _skips(env.transform, recorder)
-    seconds = _seconds(env.base_env)
-    return None if seconds is None else skips * seconds
+    return _seconds(parts_below(env) if recorder is None else parts_before(recorder))
 
 
 def real_time_fps(env: EnvBase, recorder: Transform, skip: int) -> int | Fraction:
@@ -110,37 +107,20 @@ def name_of(env: EnvBase) -> str:
     return type(env).__name__
 
 
-def _skips(transform: Any, recorder: Transform | None = None) -> tuple[int, bool]:
-    """Return how many steps one takes by the transforms before `recorder`, and whether it is among them."""
-    if transform is recorder:
-        return 1, True
-    if isinstance(transform, FrameSkipTransform):
-        return transform.frame_skip, False
-    skips = 1
-    for member in transform.transforms if isinstance(transform, Compose) else ():
-        more, found = _skips(member, recorder)
-        skips *= more
-        if found:
-            return skips, True
-    return skips, False
-
-
-def _seconds(env: EnvBase) -> Fraction | None:
-    skips = 1
-    while isinstance(env, TransformedEnv):
-        skips *= _skips(env.transform)[0]
-        env = env.base_env
-    if isinstance(env, SerialEnv):
-        workers = vars(env).get("_envs")
-        seconds = _seconds(workers[0]) if workers else None
-    elif isinstance(env, ParallelEnv):
-        seconds = _ask(env)
-    else:
-        layers = list(_layers(env))
-        for layer in layers[1:-1]:  # what the innermost one skips is in its own seconds
-            skips *= next((skip for name in SKIPS if (skip := _count(vars(layer).get(name)))), 1)
-        skips *= _count(vars(env).get("wrapper_frame_skip")) or 1
-        seconds = _of_layers(layers)
+def _seconds(parts: Iterable[Any]) -> Fraction | None:
+    """Return how long a step takes by transforms, and the environment behind them."""
+    skips, seconds = 1, None
+    for part in parts:
+        if isinstance(part, FrameSkipTransform):
+            skips *= part.frame_skip
+        elif isinstance(part, ParallelEnv):
+            seconds = _ask(part)
+        elif isinstance(part, EnvBase) and not isinstance(part, SerialEnv):  # one that is not started has no envs
+            layers = list(_layers(part))
+            for layer in layers[1:-1]:  # what the innermost one skips is in its own seconds
+                skips *= next((skip for name in SKIPS if (skip := _count(vars(layer).get(name)))), 1)
+            skips *= _count(vars(part).get("wrapper_frame_skip")) or 1
+            seconds = _of_layers(layers)
     return None if seconds is None else skips * seconds
 
 
@@ -261,7 +241,7 @@ def _answer(answer: Path) -> None:
     while frame is not None:
         env = frame.f_locals.get("env")
         if isinstance(env, EnvBase):
-            seconds = _call(lambda: _seconds(env))  # noqa: B023 - called at once
+            seconds = _call(lambda: _seconds(parts_below(env)))  # noqa: B023 - called at once
             _call(lambda: None if seconds is None else answer.write_text(str(seconds)))  # noqa: B023
             return
         frame = frame.f_back  # type: ignore[assignment]
