@@ -563,7 +563,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             stream=self._recording.stream,
             steps=before.steps if before is not None and same else Steps(),
         )
-        warn_of_speed(env, self, self.skip, self._recording.rates)
+        if fps is None:
+            warn_of_speed(env, self, self.skip, self._recording.rates)
 
     def _resolve_readings(self) -> None:
         """Ask the environment, or the transforms of the buffer, what they know of the entries with frames."""

@@ -25,7 +25,6 @@ NEAR = 0.5
 HALF_LEVEL = 0.5 / 255
 """How far a float may lie outside of [0, 1]: what rounding to one of 256 levels brings back inside."""
 
-
 DARK = 16
 """Floats of which none is above this are not taken for those of 0 to 255."""
 
