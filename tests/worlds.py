@@ -119,6 +119,26 @@ class EpisodesEnv(EnvBase):
         pass
 
 
+class DrawnEnv(EpisodesEnv):
+    """The same without pixels in its data; `render` draws them, and `drawn` has the numbers of what was drawn."""
+
+    def __init__(self, lengths, batch_size=None, size=(24, 32)):
+        super().__init__(lengths, batch_size, size)
+        del self.observation_spec["pixels"]
+        self.observation_spec["observation"] = Unbounded((*self.batch_size, 1))
+        self.drawn = []
+
+    def _out(self, **more):
+        td = super()._out(**more).exclude("pixels")
+        return td.set("observation", torch.tensor(self.steps, dtype=torch.float32).reshape(*self.batch_size, 1))
+
+    def render(self):
+        numbers = [name_of(*at) for at in zip(range(len(self.lengths)), self.episodes, self.steps, strict=True)]
+        self.drawn.append(numbers if self.batch_size else numbers[0])
+        frames = torch.stack([numbered(number, self.size) for number in numbers])
+        return frames.numpy() if self.batch_size else frames[0].numpy()
+
+
 class KeepLogger:
     """Any object with `log_video`: keeps each call."""
 

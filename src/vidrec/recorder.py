@@ -6,6 +6,7 @@ import sys
 import textwrap
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from numbers import Integral
 from typing import Any
@@ -35,6 +36,7 @@ from vidrec.recording.origin import base_env
 from vidrec.recording.recording import Recording, frames_of
 from vidrec.recording.stream import Stream
 from vidrec.sources.envs import Ended, EnvSource
+from vidrec.sources.rendering import Renderer
 from vidrec.sources.samples import Samples
 from vidrec.sources.selection import Selection
 from vidrec.sources.specs import bounds_of, stack_of
@@ -44,6 +46,8 @@ __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
 
 
 NO_ENV = "fps='env' needs an environment, and there is none around this recorder; give fps=<number>"
+
+NOT_IN_DATA = "render= draws the environment, and there is none around this recorder; in_keys= names what data hold"
 
 NO_AGENTS = "by_agent=True needs an environment, and there is none around this recorder; agents are side by side here"
 
@@ -110,6 +114,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         max_frames: how many frames a clip has at the most. What comes beyond is counted, and reported by `dump`.
         dump_on_done: finish the video of an episode when it ends, by whatever transform: that of an env, or that of a
             grid when a step leaves all "done" entries true. In a dataset, that of each trajectory.
+        render: draws the frames, when they are recorded and not before, instead of reading them from `in_keys`. True
+            calls what the environment has, ``render()`` of one that was made with ``render_mode="rgb_array"``, or
+            ``physics.render()`` of dm_control; a dict gives it arguments. A function is called with the environment,
+            or with it and its tensordict, and returns an image; of a batched environment that has no others inside, an
+            image of each env. Images of a list of these are side by side. Workers draw themselves.
         env_ids: which envs of a batched env to record, their numbers or a slice; None is all.
         by_agent: whether each agent of an env, or each frame on an axis that `layout` names, has videos of its own,
             named ``<tag>_env<env>_agent<agent>``; otherwise they are side by side.
@@ -163,6 +172,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         max_frames: int | None = None,
         dump_on_done: bool = False,
         *,
+        render: Any = None,
         env_ids: Sequence[int] | slice | None = None,
         by_agent: bool = False,
         episode_trigger: Callable[[int], bool] | None = None,
@@ -196,6 +206,13 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             make_grid = False
         if by_agent and make_grid:
             raise SettingError("by_agent=True gives each agent videos of its own, and does not go with make_grid=True")
+        renderer = Renderer.of(render)
+        if renderer is not None:
+            if by_agent or in_keys is not None or out_keys is not None:
+                raise SettingError(
+                    "render= draws the frames of a video; it does not go with in_keys, out_keys or by_agent"
+                )
+            in_keys = []
         groups = [key[:-1] if isinstance(key, tuple) else () for key in in_keys or ()]
         if by_agent and len(set(groups)) > 1:
             raise SettingError(
@@ -213,7 +230,12 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self.center_crop = center_crop
         self._renames = list(self.in_keys) != list(self.out_keys)
         self._by_agent = bool(by_agent)
-        self._given = readings(self.in_keys, layout, stack, value_range, colormap)
+        self._renderer = renderer
+        self._given = readings(
+            self.in_keys if renderer is None else [renderer.key], layout, stack, value_range, colormap
+        )
+        if renderer is not None:  # an image of four channels is no stack
+            self._given = {key: replace(reading, strict=False) for key, reading in self._given.items()}
         self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
         self._selection.check(dump_on_done, max_frames)
         self._recording.keep, self._recording.last = keep, last
@@ -448,21 +470,29 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         return tensordict
 
     def _record(self, tensordict: TensorDictBase, source: EnvSource, streams: list[Stream]) -> None:
-        """Read the frames that streams want, and write them."""
+        """Read or draw the frames that streams want, and write them."""
         try:
-            entries = Entries.read(self._entries(tensordict, source.batch_dims, still=True))
+            blank = None
+            if self._renderer is not None:
+                env, wanting, (_, _, reading) = (
+                    self._source_of[0](),
+                    self._recording.wanting(streams),
+                    self._readings[0],
+                )
+                streams, entries, blank = self._renderer.read(env, source, wanting, reading, tensordict)
+            else:
+                entries = Entries.read(self._entries(tensordict, source.batch_dims, still=True))
+                if entries and source.picks:
+                    entries = source.pick(entries, streams)
+                if entries and (source.resets_itself or entries.floating):
+                    unknown = entries.unknown(source.may_be_zeros(tensordict, streams))
+                    if all(map(np.all, unknown)):
+                        return
+                    if source.by_env and (at := np.flatnonzero(~np.any(unknown, axis=0))).size < len(streams):
+                        streams, entries = [streams[i] for i in at], entries.take(at)
+                    blank = None if source.by_env else unknown
             if not entries:
                 return
-            blank = None
-            if source.picks:
-                entries = source.pick(entries, streams)
-            if source.resets_itself or entries.floating:
-                unknown = entries.unknown(source.may_be_zeros(tensordict, streams))
-                if all(map(np.all, unknown)):
-                    return
-                if source.by_env and (at := np.flatnonzero(~np.any(unknown, axis=0))).size < len(streams):
-                    streams, entries = [streams[i] for i in at], entries.take(at)
-                blank = None if source.by_env else unknown
             frames = entries.convert(Look(self.center_crop, not source.by_env), blank)
         except Exception as error:
             if not self._recording.tolerates(error, len(streams)):
@@ -501,6 +531,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 raise error
             if self._by_agent and not self._recording.tolerates(error := SettingError(NO_AGENTS)):
                 raise error
+            if self._renderer is not None:
+                raise SettingError(NOT_IN_DATA)
             self.__dict__["_samples"] = Samples(self._recording, self._selection)
             self._resolve_readings()
         try:
@@ -538,7 +570,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         same = self._source_of is not None and self._source_of[0]() is env
         fps = self._real_time_fps(env) if self._in_real_time and original is None else None
         self._source_of = (weakref.ref(env), batch_size, self.make_grid, self.dump_on_done)
-        self._graph_keys = (*self.in_keys, *env.done_keys, *env.reward_keys)
+        drawn_by = () if self._renderer is None else (*env.state_keys, *env.observation_keys)
+        self._graph_keys = (*self.in_keys, *drawn_by, *env.done_keys, *env.reward_keys)
         self._graph_call = Call(self._step_of_graph)
         if original is not None:
             self.__dict__.update(_recording=original._recording, _owner=original._owner, _source=original._source)
@@ -649,9 +682,9 @@ def _missing(key: NestedKey, tensordict: TensorDictBase) -> str:
     """Return what to do about an entry that is not there."""
     there = textwrap.shorten(", ".join(sorted(map(repr, tensordict.keys(True, True)))), 200) or "none"
     return (
-        f"there is no entry {key!r} to record; there are {there}. Pixels come with from_pixels=True of GymEnv, "
-        "DMControlEnv and others, or from PixelRenderTransform before the recorder, of an env that can render "
-        "(render_mode='rgb_array'); in_keys= names an entry that holds frames"
+        f"there is no entry {key!r} to record; there are {there}. render=True of the recorder draws an env that can "
+        "render (render_mode='rgb_array'). Pixels in the data come with from_pixels=True of GymEnv, DMControlEnv and "
+        "others, or from PixelRenderTransform before the recorder; in_keys= names an entry that holds frames"
     )
 
 

@@ -212,6 +212,18 @@ class Recording:
             stream.beyond += frames - room
             return room
 
+    def wanting(self, streams: Sequence[Stream]) -> list[Stream]:
+        """Return the streams that take one more frame, and count it for the others."""
+        with self.lock:
+            return [stream for stream in streams if not self._lose(stream, 1) and self.room(stream)]
+
+    def _lose(self, stream: Stream, frames: int) -> bool:
+        """Return whether a stream has failed and cannot go on, which costs so many frames."""
+        if stream.failed:
+            stream.failed += frames
+            self.failures.lose(frames)
+        return bool(stream.failed)
+
     def write(self, streams: Sequence[Stream], batches: Iterable[NDArray[np.uint8]]) -> None:
         """Write uint8 frames ``[N, H, W, 3]`` to each stream, as far as `max_frames` has room.
 
@@ -256,9 +268,7 @@ class Recording:
     def _admit(self, stream: Stream, frames: NDArray[np.uint8], errors: list[Exception]) -> NDArray[np.uint8]:
         """Return the frames for which there is room in a stream that can go on; open its clips if it has none."""
         frames = frames[: self.room(stream, len(frames))]
-        if stream.failed:
-            stream.failed += len(frames)
-            self.failures.lose(len(frames))
+        if self._lose(stream, len(frames)):
             return frames[:0]
         if stream.fresh and len(frames):
             self._forget_closed()

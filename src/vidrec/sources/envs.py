@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase, TransformedEnv
 from torchrl.envs.transforms import AutoResetTransform, VecGymEnvTransform
@@ -207,11 +208,20 @@ class EnvSource:
 
         Of envs that are done, where TorchRL has the first frame of the next episode, and not always the last one.
         """
-        picked = self._chosen if not self.by_env else np.array([stream.env_id or 0 for stream in streams])
+        shown = self.shown_in(streams)
         if not self.resets_itself:
-            return np.zeros(len(picked), bool)
-        flags: Flags = all_of(self._done, tensordict, self._count)[picked]
+            return np.zeros(len(shown), bool)
+        flags: Flags = all_of(self._done, tensordict, self._count)[shown]
         return flags
+
+    def shown_in(self, streams: Sequence[Stream]) -> NDArray[np.integer]:
+        """Return which envs are shown in the videos of these streams, in order."""
+        return np.array([stream.env_id or 0 for stream in streams], int) if self.by_env else self._chosen
+
+    @property
+    def shows_all(self) -> bool:
+        """Whether it records all envs."""
+        return len(self._chosen) == self._count * self._agents
 
     def _due(self, streams: Sequence[Stream], skip: int) -> list[Stream]:
         due = []

@@ -14,20 +14,19 @@ It is read from attributes, and no simulator is imported. The first of these tha
 A step of wrappers and transforms that repeat actions takes as many steps of what they wrap.
 """
 
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from numbers import Integral, Real
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from torchrl.envs import EnvBase, ParallelEnv, SerialEnv, TransformedEnv
+from torchrl.envs import EnvBase, ParallelEnv, SerialEnv
 from torchrl.envs.transforms import FrameSkipTransform, Transform
 
 from vidrec.errors import SettingError, VidrecWarning
 from vidrec.sources.chain import parts_before, parts_below
+from vidrec.sources.simulator import attempt, layers_of, name_of, own
+from vidrec.sources.workers import ask, can_be_asked
 
 ALE_FPS = 60
 
@@ -44,14 +43,8 @@ LOOKED_AT = (
 )
 """The places, for an error."""
 
-INNER = ("_env", "env", "envs", "aec_env", "par_env")
-"""Where an environment of a simulator has the one that it wraps; of several the first counts."""
-
 SKIPS = ("frame_skip", "_skip")
 """Where a wrapper has how many steps of what it wraps one of its own takes: AtariPreprocessing, MaxAndSkip."""
-
-ANSWER_S = 0.1
-"""How long to wait for a worker, before it is looked at whether it lives."""
 
 _warned = False
 """Whether this process has warned of a speed."""
@@ -83,7 +76,7 @@ def warn_of_speed(env: EnvBase, recorder: Transform, skip: int, rates: Callable[
     global _warned
     if _warned or (seconds := seconds_per_step(env, recorder)) is None:
         return
-    for fps in _call(rates) or ():  # what it raises, the first frame will
+    for fps in attempt(rates) or ():  # what it raises, the first frame will
         speed = fps * skip * seconds
         if not LIKE_REAL_TIME[0] <= speed <= LIKE_REAL_TIME[1]:
             how = f"{float(speed):.3g} times as fast as" if speed > 1 else f"at {float(speed):.3g} of the speed of"
@@ -97,16 +90,6 @@ def warn_of_speed(env: EnvBase, recorder: Transform, skip: int, rates: Callable[
             return
 
 
-def name_of(env: EnvBase) -> str:
-    """Return what to call an environment: the id that Gymnasium knows it by, or the name of its class."""
-    while isinstance(env, TransformedEnv):
-        env = env.base_env
-    for layer in _layers(env):
-        if isinstance(name := _own(_own(layer, "spec"), "id"), str):
-            return name
-    return type(env).__name__
-
-
 def _seconds(parts: Iterable[Any]) -> Fraction | None:
     """Return how long a step takes by transforms, and the environment behind them."""
     skips, seconds = 1, None
@@ -116,7 +99,7 @@ def _seconds(parts: Iterable[Any]) -> Fraction | None:
         elif isinstance(part, ParallelEnv):
             seconds = _ask(part)
         elif isinstance(part, EnvBase) and not isinstance(part, SerialEnv):  # one that is not started has no envs
-            layers = list(_layers(part))
+            layers = list(layers_of(part))
             for layer in layers[1:-1]:  # what the innermost one skips is in its own seconds
                 skips *= next((skip for name in SKIPS if (skip := _count(vars(layer).get(name)))), 1)
             skips *= _count(vars(part).get("wrapper_frame_skip")) or 1
@@ -124,67 +107,39 @@ def _seconds(parts: Iterable[Any]) -> Fraction | None:
     return None if seconds is None else skips * seconds
 
 
-def _layers(env: Any) -> Iterator[Any]:
-    """Yield an environment, what it wraps, and so on."""
-    seen: set[int] = set()
-    while hasattr(env, "__dict__") and id(env) not in seen:
-        yield env
-        seen.add(id(env))
-        env = next((vars(env)[name] for name in INNER if vars(env).get(name) is not None), None)
-        if isinstance(env, list | tuple):
-            env = env[0] if env else None
-
-
 def _of_layers(layers: list[Any]) -> Fraction | None:
     """Return how long a step of the innermost of these environments takes."""
     inner = layers[-1]
-    config, backend = _own(inner, "config"), _own(inner, "_backend")
+    config, backend = own(inner, "config"), own(inner, "_backend")
     if isinstance(config, Mapping) and (seconds := _inverse(config.get("policy_frequency"))):
         return seconds
-    if _own(_own(_own(inner, "model"), "opt"), "timestep") is not None and (seconds := _number(_own(inner, "dt"))):
+    if own(own(own(inner, "model"), "opt"), "timestep") is not None and (seconds := _number(own(inner, "dt"))):
         return seconds
-    if _own(inner, "ale") is not None and (frames := _frames(_own(inner, "_frameskip"))):
+    if own(inner, "ale") is not None and (frames := _frames(own(inner, "_frameskip"))):
         return frames / ALE_FPS
-    if _own(inner, "control_timestep") is not None and (seconds := _number(_call(inner.control_timestep))):
+    if own(inner, "control_timestep") is not None and (seconds := _number(attempt(inner.control_timestep))):
         return seconds
-    if seconds := _number(_own(_own(inner, "world"), "dt")):
+    if seconds := _number(own(own(inner, "world"), "dt")):
         return seconds
-    if (timestep := _number(_own(backend, "timestep"))) and (skip := _count(_own(inner, "frame_skip"))):
+    if (timestep := _number(own(backend, "timestep"))) and (skip := _count(own(inner, "frame_skip"))):
         return skip * timestep
     for layer in layers:
-        metadata = _own(layer, "metadata")
+        metadata = own(layer, "metadata")
         if isinstance(metadata, Mapping) and (seconds := _inverse(metadata.get("render_fps"))):
             return seconds
     for name in ("step_dt", "dt"):
         for layer in reversed(layers):
-            if seconds := _number(_own(layer, name)):
+            if seconds := _number(own(layer, name)):
                 return seconds
     return None
 
 
-def _own(owner: Any, name: str) -> Any:
-    """Return an attribute that an object or its class has; None if it has none, or cannot tell.
-
-    One that would be forwarded is not asked for: to whom, and at what cost, is not known.
-    """
-    if hasattr(type(owner), name) or name in getattr(owner, "__dict__", ()):
-        return _call(lambda: getattr(owner, name))
-    return None
-
-
-def _call(function: Any) -> Any:
-    try:
-        return function()
-    except Exception:
-        return None
-
-
 def _number(value: Any) -> Fraction | None:
     """Return a positive number as a fraction, 0.1 as 1/10; None for all that is none."""
-    value = _call(value.item) if hasattr(value, "item") else value  # of numpy, of torch
+    value = attempt(value.item) if hasattr(value, "item") else value  # of numpy, of torch
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
-    fraction: Fraction | None = _call(lambda: Fraction(value).limit_denominator(10**6))  # type: ignore[call-overload]
+    fraction: Fraction | None = attempt(lambda: Fraction(value).limit_denominator(10**6))  # type: ignore[call-overload]
     return fraction if fraction is not None and fraction > 0 else None  # NaN and infinity are none
 
 
@@ -204,44 +159,11 @@ def _frames(skip: Any) -> Fraction | None:
     return _number(_count(skip))
 
 
-# A worker of `ParallelEnv` ends when it is asked for an attribute that its env has not. So it is asked for one that
-# every env has, `training`. Beside it stands what TorchRL ignores for an attribute: an object that looks for the env
-# while it is unpickled, and writes the answer into a file.
-
-
-class _Question:
-    def __init__(self, answer: Path) -> None:
-        self.answer = answer
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _answer, (self.answer,)
-
-
 def _ask(env: ParallelEnv) -> Fraction | None:
-    """Return how long a step of the first worker's env takes; the workers wait for a command meanwhile."""
-    channels, workers = vars(env).get("parent_channels"), vars(env).get("_workers")
-    if not channels or not workers or env.is_closed:
-        return None
-    with TemporaryDirectory(prefix="vidrec-") as folder:
-        answer = Path(folder, "seconds")
-        try:
-            channels[0].send(("training", _Question(answer)))
-            while not channels[0].poll(ANSWER_S):
-                if not workers[0].is_alive():
-                    return None
-            channels[0].recv()
-            return Fraction(answer.read_text())
-        except (OSError, EOFError, ValueError):
-            return None
+    """Return how long a step of the first worker's env takes."""
+    answers = attempt(lambda: ask(env, {0: _seconds_below})) if can_be_asked(env) else None
+    return None if answers is None else answers[0]
 
 
-def _answer(answer: Path) -> None:
-    """Write how long a step takes of the env for which TorchRL's loop in a worker is reading a command, if known."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        env = frame.f_locals.get("env")
-        if isinstance(env, EnvBase):
-            seconds = _call(lambda: _seconds(parts_below(env)))  # noqa: B023 - called at once
-            _call(lambda: None if seconds is None else answer.write_text(str(seconds)))  # noqa: B023
-            return
-        frame = frame.f_back  # type: ignore[assignment]
+def _seconds_below(env: EnvBase) -> Fraction | None:
+    return _seconds(parts_below(env))
