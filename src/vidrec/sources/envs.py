@@ -208,10 +208,9 @@ class EnvSource:
 
         Of envs that are done, where TorchRL has the first frame of the next episode, and not always the last one.
         """
-        shown = self.shown_in(streams)
         if not self.resets_itself:
-            return np.zeros(len(shown), bool)
-        flags: Flags = all_of(self._done, tensordict, self._count)[shown]
+            return np.zeros(len(streams if self.by_env else self._chosen), bool)
+        flags: Flags = all_of(self._done, tensordict, self._count)[self.shown_in(streams)]
         return flags
 
     def shown_in(self, streams: Sequence[Stream]) -> NDArray[np.integer]:
