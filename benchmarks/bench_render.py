@@ -2,9 +2,9 @@
 
     python benchmarks/bench_render.py [rounds]
 
-A step of the same Gymnasium env under TorchRL, in ms, with the videos it leaves. Each way is measured in each round, one
-after the other; the figures are medians, and the ratios are to the median of no recording. Ways that draw every frame,
-wanted or not, take a tenth of the steps: each costs the same.
+A step of the same Gymnasium env under TorchRL, in ms, until its last video is published. Each way is measured in each
+round, one after the other; the figures are medians, and in brackets is their ratio to no recording. Ways that draw every
+frame, wanted or not, take a tenth of the steps: each costs the same.
 """
 
 import contextlib
@@ -94,7 +94,9 @@ def pixel_render(make, trigger):
 
 
 def record_video(make, trigger):
-    env = RecordVideo(make(), FOLDER, disable_logger=True, video_length=200 if "step_trigger" in trigger else 0, **trigger)
+    env = RecordVideo(
+        make(), FOLDER, disable_logger=True, video_length=200 if "step_trigger" in trigger else 0, **trigger
+    )
     return TransformedEnv(GymWrapper(env)), None
 
 
@@ -153,7 +155,7 @@ def main(rounds):
                 with contextlib.suppress(KeyError):
                     seconds = statistics.median(taken[title, work])
                     cells.append(f"{seconds * 1e3:.3f} ({seconds / none:.2f})")
-            print(f"| {title} | {' | '.join(cells + ['']  * (len(WORK) - len(cells)))} |", flush=True)
+            print(f"| {title} | {' | '.join(cells + [''] * (len(WORK) - len(cells)))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -109,6 +109,16 @@ def test_the_example_runs_and_leaves_its_video(example):
     assert decoded.std(axis=(1, 2, 3)).min() > 1  # frames, not one colour
 
 
+def test_the_example_of_drawing_on_demand_has_one_episode_in_ten():
+    run_example("render_on_demand")
+    videos = sorted(Path("videos/on_demand/videos").glob("*.mp4"))
+    assert [path.name.split("_")[1] for path in videos][:2] == ["ep0", "ep10"]
+    for path in videos:
+        decoded = decode(path)
+        assert decoded.shape[1:] == (400, 600, 3)
+        assert decoded.std(axis=(1, 2, 3)).min() > 1
+
+
 def test_torchrls_own_recorder_writes_through_our_logger():
     recorder = torchrl.record.VideoRecorder(CSVLogger("run"), "video", fps=25)
 
