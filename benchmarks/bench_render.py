@@ -3,8 +3,8 @@
     python benchmarks/bench_render.py [rounds]
 
 A step of the same Gymnasium env under TorchRL, in ms, until its last video is published. Each way is measured in each
-round, one after the other; the figures are medians, and in brackets is their ratio to no recording. Ways that draw every
-frame, wanted or not, take a tenth of the steps: each costs the same.
+round, one after the other; the figures are medians, and in brackets is their ratio to no recording. Ways that draw
+every frame, wanted or not, take a tenth of the steps: each costs the same.
 """
 
 import contextlib

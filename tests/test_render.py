@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import product, require
-from numbered_frames import cells_in, decode, numbered, numbers_in, rows
+from numbered_frames import cells_in, decode, numbered, numbers_in, read_number, rows
 from tensordict import TensorDict
+from torchrl.collectors import MultiAsyncCollector, MultiSyncCollector
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 from torchrl.envs import (
     DMControlEnv,
@@ -19,7 +20,7 @@ from torchrl.envs import (
     SerialEnv,
     TransformedEnv,
 )
-from worlds import DrawnEnv, EpisodesEnv
+from worlds import DrawnEnv, EpisodesEnv, name_of
 
 from vidrec import CSVLogger, FrameError, SettingError, VideoRecorder, VidrecWarning
 
@@ -136,6 +137,36 @@ def test_a_recorder_in_each_worker_draws_there():
 
 def record_within():
     return record(DrawnEnv([[3]], batch_size=()), render=True)[0]
+
+
+@pytest.mark.parametrize("kind", [MultiSyncCollector, MultiAsyncCollector])
+def test_recorders_in_collectors_draw(kind):
+    collector = kind([record_within] * 2, frames_per_batch=8, total_frames=16, max_frames_per_traj=-1)
+    for _ in collector:
+        pass
+    collector.shutdown()
+    assert len(rows()) == 2
+    for path in Path("csv_logs/run/videos").glob("*.mp4"):
+        numbers = numbers_in(path)
+        assert len(numbers) >= 5
+        assert numbers[:5] == [*range(4), name_of(0, 1, 0)]  # the three steps of an episode, and the next
+
+
+def test_cameras_that_draw_into_the_same_memory_show_what_each_draws():
+    memory = np.zeros((*SIZE, 3), np.uint8)
+
+    def camera(number):
+        def draw(env):
+            memory[:] = numbered(number + env.steps[0], SIZE).numpy()
+            return memory
+
+        return draw
+
+    env, recorder = record(DrawnEnv(LENGTHS[:1], batch_size=()), render=[camera(10), camera(100)])
+    env.rollout(2)
+    frames = decode(recorder.dump().path)
+    assert [read_number(frame[:, : SIZE[1]]) for frame in frames] == [10, 11, 12]
+    assert [read_number(frame[:, SIZE[1] :]) for frame in frames] == [100, 101, 102]
 
 
 # real environments

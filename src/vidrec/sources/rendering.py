@@ -19,6 +19,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torch import Tensor
 from torchrl.envs import AsyncEnvPool, EnvBase, ParallelEnv, SerialEnv, TransformedEnv
@@ -31,8 +32,8 @@ from vidrec.sources.flags import Flags
 from vidrec.sources.simulator import has, layers_of, name_of, own
 from vidrec.sources.workers import WorkerError, ask, can_be_asked
 
-Images = list[Any]
-"""What is drawn of one env: images that are side by side in its frame."""
+Images = list[NDArray[Any]]
+"""What is drawn of one env: images that are side by side in its frame. They are copies: what draws may draw again."""
 
 NO_IMAGE = (None, "human", "ansi")
 """Render modes of Gymnasium in which `render` returns no image."""
@@ -124,9 +125,7 @@ class Renderer:
             raise FrameError(f"not as many images were drawn of each env of {name_of(env)}; expected as many")
         if blank := not at_once and bool(gone.any()):
             images = iter(drawn)
-            drawn = [
-                [np.zeros_like(_array(image)) for image in drawn[0]] if is_gone else next(images) for is_gone in gone
-            ]
+            drawn = [list(map(np.zeros_like, drawn[0])) if is_gone else next(images) for is_gone in gone]
         names = [self.key] if len(drawn[0]) == 1 else [f"{self.key} {at}" for at in range(len(drawn[0]))]
         found = [(name, [images[at] for images in drawn], reading, None, 0, True) for at, name in enumerate(names)]
         entries = Entries.read(found)
@@ -169,7 +168,7 @@ def draw(
     if isinstance(env, ParallelEnv):
         told = tensordict if any(camera.takes_tensordict for camera in cameras) else None
         questions = {
-            at: partial(_draw_in_worker, ids=own_ids, cameras=cameras, tensordict=None if told is None else told[at])
+            at: partial(draw, ids=own_ids, cameras=cameras, tensordict=None if told is None else told[at])
             for at, own_ids in ids_of.items()
         }
         if not can_be_asked(env):
@@ -190,13 +189,6 @@ def draw(
             for at, own_ids in ids_of.items()
         ]
     return list(chain(*of_children))
-
-
-def _draw_in_worker(
-    env: EnvBase, ids: Sequence[int], cameras: Sequence[Camera], tensordict: TensorDictBase | None
-) -> list[Images]:
-    """Return what `draw` does, as arrays that travel."""
-    return [[_array(image) for image in images] for images in draw(env, ids, cameras, tensordict)]
 
 
 def _draw_alone(env: EnvBase, ids: Sequence[int], camera: Camera, tensordict: TensorDictBase | None) -> list[Images]:
@@ -278,12 +270,10 @@ def _images(drawn: Any, env: EnvBase) -> Images:
         images = list(images) if getattr(images, "ndim", 0) == 4 else [images]
     for image in images:
         if not hasattr(image, "__array__") and not hasattr(image, "__array_interface__"):
-            raise FrameError(
-                f"{shown(image)} was drawn of {name_of(env)}; expected an image [H, W, 3], such as an array"
-            )
+            raise FrameError(f"{shown(image)} was drawn of {name_of(env)}; expected an image, an array [H, W, 3]")
     if not images:
-        raise FrameError(f"no image was drawn of {name_of(env)}; expected one [H, W, 3]")
-    return list(images)
+        raise FrameError(f"no image was drawn of {name_of(env)}; expected one, an array [H, W, 3]")
+    return [np.array(image.detach().cpu() if isinstance(image, Tensor) else image) for image in images]
 
 
 def _of_env(tensordict: TensorDictBase | None, id_: int, env: EnvBase) -> TensorDictBase:
@@ -294,10 +284,6 @@ def _of_env(tensordict: TensorDictBase | None, id_: int, env: EnvBase) -> Tensor
             "of both, such as lambda env, tensordict: env.render(tensordict)"
         )
     return tensordict[tuple(int(at) for at in np.unravel_index(id_, env.batch_size))] if env.batch_size else tensordict
-
-
-def _array(image: Any) -> Any:
-    return image.detach().cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
 
 
 def _parameters(function: Callable[..., Any]) -> list[str]:
