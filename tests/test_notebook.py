@@ -258,3 +258,97 @@ def test_a_recorder_works_without_ipython_and_imports_none():
     run_python(
         "import sys, vidrec; vidrec.VideoRecorder; vidrec.Video._repr_html_; assert 'IPython' not in sys.modules"
     )
+
+
+# clips of moviepy's
+
+FPS = [30, Fraction(30000, 1001), 7.5, Fraction(100, 3), 12.34]
+
+# moviepy leaves the pipes of an FFmpeg that has ended to the garbage collector
+with_moviepy = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@with_moviepy
+@product(video_format=[*PLAYED, *IMAGES, *OTHERS], fps=FPS)
+def test_each_frame_of_the_clip_is_that_of_the_video(video_format, fps):
+    video = record(video_format, frames=123, fps=fps)  # 123 / 30 * 30 is less than 123
+    clip = video.to_moviepy()
+    assert clip.fps == float(video.fps)
+    assert clip.duration == clip.end == pytest.approx(video.seconds, abs=1e-9)
+    assert (clip.n_frames, tuple(clip.size), clip.audio) == (123, (video.width, video.height), None)
+    assert list(map(read_number, clip.iter_frames())) == list(range(123))
+    # forwards, backwards, and from where FFmpeg begins anew
+    for number in [122, 0, 1, 120, 5, 4, 3, 110, 2, 60, 59, 121]:
+        assert read_number(clip.get_frame(float((number + 0.5) / video.fps))) == number
+    clip.close()
+
+
+@with_moviepy
+def test_the_pixels_of_the_clip_are_those_of_the_video():
+    for video_format in (*PLAYED, *IMAGES, *OTHERS):
+        video = record(video_format, frames=3)
+        clip = video.to_moviepy()
+        for number, frame in enumerate(video.iter_frames()):
+            assert np.array_equal(clip.get_frame(number / 20), frame.numpy())
+        clip.close()
+
+
+@with_moviepy
+@pytest.mark.parametrize("video_format", ["mp4", "gif", "pt"])
+def test_a_cut_has_the_frames_between_its_ends(video_format):
+    cut = record(video_format).to_moviepy().subclipped(0.5, 1.25)  # the clip itself is not kept
+    gc.collect()
+    written = vidrec.write("cut.mp4", cut.iter_frames(), cut.fps)
+    assert (written.frames, written.fps) == (15, 20)
+    assert numbers_in(written.path) == list(range(10, 25))
+    cut.close()
+
+
+@with_moviepy
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("video_format", ["mp4", "webm", "gif", "apng", "memmap"])
+def test_a_clip_may_be_short(video_format, frames):
+    clip = record(video_format, frames).to_moviepy()
+    assert list(map(read_number, clip.iter_frames())) == list(range(frames))
+    clip.close()
+
+
+@with_moviepy
+def test_the_working_directory_may_change_while_a_clip_is_open(tmp_path, monkeypatch):
+    video = vidrec.write("here:there.mp4", [numbered(i) for i in range(200)])
+    clip = video.at(Path("here:there.mp4")).to_moviepy()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert [read_number(clip.get_frame((number + 0.5) / 30)) for number in (150, 3)] == [150, 3]
+    clip.close()
+
+
+@with_moviepy
+def test_the_copy_of_an_animated_image_goes_with_the_clip_and_not_with_a_child(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    clip = record("gif").to_moviepy()
+    [folder] = (tmp_path / "temporary").iterdir()
+    if (child := os.fork()) == 0:
+        del clip
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert list(folder.iterdir())
+    clip.close()
+    del clip
+    gc.collect()
+    assert not folder.exists()
+
+
+def test_a_clip_of_what_is_not_there_or_empty_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    for video in (record(), record("gif")):
+        video.path.unlink()
+        with pytest.raises(EncoderError, match=f"FFmpeg cannot read {video.path}"):
+            video.to_moviepy()
+    empty = CSVLogger("run", video_format="memmap").log_video("empty", torch.zeros(1, 0, 3, 48, 64, dtype=torch.uint8))
+    with pytest.raises(FrameError, match="holds no frames"):
+        empty.to_moviepy()
+    assert list((tmp_path / "temporary").iterdir()) == []

@@ -93,6 +93,30 @@ class Video:
         else:
             yield from map(raw_frames(self), range(self.frames))
 
+    def to_moviepy(self) -> Any:
+        """Return the video as a clip of moviepy's, to cut and join it: a ``moviepy.VideoFileClip``, without audio.
+
+            >>> import numpy as np
+            >>> import vidrec
+            >>> video = vidrec.write("videos/grey.mp4", np.full((60, 48, 64, 3), 128, np.uint8))
+            >>> clip = video.to_moviepy().subclipped(0.5, 1.5)
+            >>> clip.n_frames, clip.get_frame(0).shape
+            (30, (192, 256, 3))
+
+        Frame i of the clip is frame i of the video, at ``i / fps`` seconds; its fps, duration and number of frames are
+        those of the video. Of an animated image, whose frames do not last equally long, the clip reads a lossless copy,
+        which is deleted with it. "pt" and "memmap" make a ``moviepy.VideoClip``, which reads frames from the file as
+        they are asked for. Beyond 500 frames per second, in formats other than mp4, a clip may be a frame early after a
+        seek, because their files count in milliseconds.
+
+        Raises:
+            EncoderError: FFmpeg cannot read the file.
+            FrameError: the video has no frames.
+        """
+        from vidrec.clips.editing import to_moviepy
+
+        return to_moviepy(self)
+
     def _repr_html_(self) -> str:
         """Return what a notebook shows where the video is the last expression of a cell."""
         from vidrec.clips.notebook import html
