@@ -260,6 +260,51 @@ def test_a_recorder_works_without_ipython_and_imports_none():
     )
 
 
+# the example
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """Run the example as Jupyter does; return it with its outputs, and the folder that it ran in."""
+    require("nbclient", "nbconvert", "ipykernel", "pygame")
+    import nbformat
+    from nbclient import NotebookClient
+
+    folder = tmp_path_factory.mktemp("notebook")
+    places = {name: str(folder / name) for name in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, place in places.items():
+            patch.setenv(name, place)
+        content = nbformat.read(NOTEBOOK, as_version=4)
+        NotebookClient(content, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    return content, folder
+
+
+def test_the_example_is_stored_without_outputs():
+    cells = [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) > 2
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
+
+
+def test_the_videos_of_the_example_play_in_the_page_that_nbconvert_makes(browser, executed):
+    from nbconvert import HTMLExporter
+
+    content, folder = executed
+    page = folder / "notebook.html"
+    page.write_text(HTMLExporter().from_notebook_node(content)[0], encoding="utf-8")
+    browser.get(page.as_uri())
+    frames = len(decode(folder / "videos/notebook/videos/cartpole_0.mp4"))
+    video = Video(page, frames, Fraction(50), 400, 600, Encoding())
+    players = find(browser, ".jp-OutputArea video")
+    assert len(players) == 2
+    for player in players:
+        assert_plays(browser, player, video)
+    [image] = find(browser, ".jp-OutputArea img")
+    assert browser.execute_script("return [arguments[0].naturalHeight, arguments[0].naturalWidth]", image) == [400, 600]
+    assert moves(image)
+    assert len(decode(folder / "videos/first_second.gif")) == 50
+
+
 # clips of moviepy's
 
 FPS = [30, Fraction(30000, 1001), 7.5, Fraction(100, 3), 12.34]
