@@ -1,6 +1,7 @@
 """What `mkdocs.yml` adds to the site: the README and other pages of the root, and the examples as one page."""
 
 import ast
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,21 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 def _examples() -> str:
     page = ["# Examples"]
     for path in sorted((ROOT / "examples").glob("*.py")):
-        source = path.read_text()
-        docstring = ast.get_docstring(ast.parse(source)) or ""
-        code = source.split('"""', 2)[2].strip()
-        page += [f"## {path.name}", docstring, f"```python\n{code}\n```"]
+        page += [f"## {path.name}", *_script(path.read_text())]
+    for path in sorted((ROOT / "examples").glob("*.ipynb")):
+        page += [f"## {path.name}", *_notebook(path.read_text())]
     return "\n\n".join(page)
+
+
+def _script(source: str) -> list[str]:
+    docstring = ast.get_docstring(ast.parse(source)) or ""
+    return [docstring, _code(source.split('"""', 2)[2])]
+
+
+def _notebook(source: str) -> list[str]:
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(source)["cells"]]
+    return [_code(text) if kind == "code" else text.removeprefix("# ") for kind, text in cells]
+
+
+def _code(source: str) -> str:
+    return f"```python\n{source.strip()}\n```"

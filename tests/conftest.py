@@ -1,9 +1,10 @@
-"""What the tests share: their own working directory, and the rule for what may be missing."""
+"""What the tests share: their own working directory, the rule for what may be missing, a browser."""
 
 import importlib.util
 import itertools
 import multiprocessing.util
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -88,6 +89,41 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # a test that leaves a clip open would have it published into the folder of another
     for left in lifetime.unfinished():
         left.delete()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Start Chromium, which reaches nothing but this machine."""
+    require("selenium")
+    binaries = {}
+    for names in (("chromium", "chromium-browser", "google-chrome"), ("chromedriver",)):
+        binaries[names[0]] = next(filter(None, map(shutil.which, names)), None)
+        if binaries[names[0]] is None:
+            missing(f"{names[0]} is not installed")
+
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binaries["chromium"]
+    for flag in [
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "no-first-run",
+        "no-proxy-server",
+        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # whatever a page asks for, nothing leaves
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ]:
+        options.add_argument(f"--{flag}")
+    driver = webdriver.Chrome(options, webdriver.ChromeService(binaries["chromedriver"]))
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 @pytest.fixture

@@ -1,16 +1,19 @@
 """Other processes: for what happens at the end of one, for one that lacks a package, for those that must not hang."""
 
 import atexit
+import fcntl
 import functools
 import inspect
 import json
 import os
+import pty
 import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import termios
 import textwrap
 import threading
 import time
@@ -36,6 +39,24 @@ def without(*packages: str) -> str:
     """Return the beginning of a script for which these packages are not installed."""
     # None there means: not to be found, neither by import nor by `importlib.util.find_spec`
     return f"import sys; sys.modules.update(dict.fromkeys({packages}))\n"
+
+
+def in_terminal(*command: object) -> str:
+    """Run a command in a terminal, in the working directory; return what it shows there."""
+    main, side = pty.openpty()
+    fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # rows and columns
+    child = subprocess.Popen(list(map(str, command)), stdin=side, stdout=side, stderr=side)
+    os.close(side)
+    shown = b""
+    try:
+        while data := os.read(main, 4096):
+            shown += data
+    except OSError:  # the other end is closed
+        pass
+    finally:
+        os.close(main)
+        child.wait(SECONDS)
+    return shown.decode()
 
 
 def _paths():

@@ -1,10 +1,8 @@
 """TensorBoard in Chromium: what was recorded is seen there, moving, on both pages that show frames."""
 
-import io
 import itertools
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +10,11 @@ import time
 from collections import namedtuple
 from contextlib import suppress
 
-import numpy as np
 import pytest
 import torch
-from conftest import missing, require
+from conftest import require
 from numbered_frames import numbered, read_number
-from PIL import Image
+from screens import look, moves, wait_for
 from tensordict.nn import TensorDictModule
 from torchrl.envs import GymEnv, TransformedEnv, step_mdp
 from worlds import PixelsEnv
@@ -52,51 +49,10 @@ FIND_PANELS = """
 ARROW_LEFT = "\ue012"
 
 
-def wait_for(condition, seconds):
-    """Return what `condition()` returns as soon as that is true, or at last."""
-    end = time.monotonic() + seconds
-    while not (found := condition()) and time.monotonic() < end:
-        time.sleep(0.1)
-    return found
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    require("selenium", "tensorboard")
-    binaries = {}
-    for names in (("chromium", "chromium-browser", "google-chrome"), ("chromedriver",)):
-        binaries[names[0]] = next(filter(None, map(shutil.which, names)), None)
-        if binaries[names[0]] is None:
-            missing(f"{names[0]} is not installed")
-
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binaries["chromium"]
-    for flag in [
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-quic",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "no-first-run",
-        "no-proxy-server",
-        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # whatever a page asks for, nothing leaves
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ]:
-        options.add_argument(f"--{flag}")
-    driver = webdriver.Chrome(options, webdriver.ChromeService(binaries["chromedriver"]))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
 @pytest.fixture
 def serve(tmp_path):
     """Start a TensorBoard on a free port; none outlives the test."""
+    require("tensorboard")
     servers = []
 
     def serve(log_dir):
@@ -154,17 +110,6 @@ def open_panel(browser, address, page, *words):
         if found := wait_for(lambda: find_panel(browser, *words), 10):
             return found
     pytest.fail(f"{page} has no panel with {words}, but {[panel.words for panel in find_panels(browser)]}")
-
-
-def look(frame):
-    """Return what is on the screen where the frame is, uint8 [H, W, 3]."""
-    return np.asarray(Image.open(io.BytesIO(frame.screenshot_as_png)).convert("RGB"))
-
-
-def moves(frame, seconds=4):
-    """Return whether what is on the screen changes."""
-    first = look(frame)
-    return wait_for(lambda: not np.array_equal(first, look(frame)), seconds)
 
 
 def play_mspacman(video_format, seed):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import resource
 import shutil
@@ -18,12 +17,12 @@ import pytest
 import torch
 from conftest import missing
 from numbered_frames import numbered
-from processes import run_python, within, without
+from processes import in_terminal, run_python, within, without
 from test_repair import RUN, cut_off, leave, part_files, rows, shown, tree
 
 import vidrec
 from vidrec import CSVLogger, VideoRecorder
-from vidrec.ffmpeg.program import run
+from vidrec.ffmpeg.program import find_ffmpeg, run
 from vidrec.files.index import VideoIndex
 from vidrec.tools import verify as verify_module
 from vidrec.tools.repair import repair
@@ -486,28 +485,20 @@ def test_a_dry_run_changes_nothing():
     assert (tree(), [path.stat().st_mtime_ns for path in sorted(Path().rglob("*"))]) == before
 
 
-def in_terminal(*args):
-    """Run `vidrec` in a terminal; return what it shows there."""
-    main, side = pty.openpty()
-    child = subprocess.Popen([*VIDREC, *map(str, args)], stdin=side, stdout=side, stderr=side)
-    os.close(side)
-    shown = b""
-    try:
-        while data := os.read(main, 4096):
-            shown += data
-    except OSError:  # the other end is closed
-        pass
-    finally:
-        os.close(main)
-        child.wait(60)
-    return shown.decode()
-
-
-def test_a_terminal_shows_how_far_it_has_come_and_a_pipe_does_not(monkeypatch):
+def test_a_terminal_shows_how_far_it_has_come_if_it_takes_long_and_a_pipe_does_not(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
-    for step in range(4):
+    published()
+    quick = in_terminal(*VIDREC, "verify", RUN)
+    assert quick.endswith("nothing is wrong\r\n1 video was decoded\r\n")
+    assert "%" not in quick
+    assert "\x1b" not in quick
+    for step in range(1, 4):
         published(step=step)
-    text = in_terminal("verify", RUN)
+    slow = Path("slow_ffmpeg").absolute()
+    slow.write_text(f'#!/bin/sh\nsleep 0.6\nexec "{find_ffmpeg()}" "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("FFMPEG_BINARY", str(slow))
+    text = in_terminal(*VIDREC, "verify", RUN)
     assert "100%" in text
     assert "nothing is wrong" in text
     assert "\x1b[?25h" in text.split("\x1b[?25l")[-1]  # the cursor is there again

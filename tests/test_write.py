@@ -1,6 +1,8 @@
 """`vidrec.write`: frames that are there already become a file."""
 
+import re
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import torch
 from conftest import ENCODED
 from numbered_frames import decode, numbered, numbers_in, probe
 from PIL import Image
-from processes import started
+from processes import in_terminal, run_python, started
 
 import vidrec
 from vidrec import EncoderError, FrameError, SettingError
@@ -234,3 +236,27 @@ vidrec.write("folder/video.mkv", frames())
     assert done.video is not None
     assert numbers_in(done.video) == list(range(100))
     assert decode(done.video).shape[0] == done.frames == 100
+
+
+SLOW = """
+import sys, time
+import torch, vidrec
+def frames(seconds):
+    for number in range(20):
+        time.sleep(seconds / 20)
+        yield torch.full((48, 64, 3), number, dtype=torch.uint8)
+made = vidrec.write("made.mp4", frames(float(sys.argv[1])), overwrite=True)
+print(made.frames)
+"""
+
+
+def test_a_terminal_shows_the_progress_of_a_write_that_takes_longer_than_two_seconds():
+    text = in_terminal(sys.executable, "-c", SLOW, 2.5)
+    assert re.search(r"\d+ frames \[00:0\d", text)
+    assert text.rstrip().endswith("20")
+
+
+def test_a_write_that_is_quick_or_in_no_terminal_shows_nothing():
+    assert in_terminal(sys.executable, "-c", SLOW, 0.2) == "20\r\n"
+    done = run_python(SLOW, 2.5)
+    assert (done.stdout, done.stderr) == ("20\n", "")

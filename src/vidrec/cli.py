@@ -3,15 +3,16 @@
 import io
 import json
 import sys
+import time
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 
 from vidrec import __version__
@@ -20,6 +21,9 @@ from vidrec.tools import scan
 from vidrec.tools import verify as checks
 
 PIPE_COLUMNS = 10**6
+
+BAR_AFTER_S = 2
+"""How long a command shows no progress bar."""
 
 T = TypeVar("T")
 
@@ -104,10 +108,20 @@ def _from_here(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def _watch(items: Sequence[T]) -> Iterable[T]:
-    """Show how far a loop over `items` has come, on a terminal."""
+def _watch(items: Sequence[T]) -> Iterator[T]:
+    """Show how far a loop over `items` has come, on a terminal, if it takes longer than `BAR_AFTER_S`."""
     console = Console(stderr=True)
-    return track(items, "", console=console, transient=True, disable=not console.is_terminal)
+    progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+    task, begun = progress.add_task("", total=len(items)), time.monotonic()
+    try:
+        for item in items:
+            yield item
+            progress.advance(task)
+            if time.monotonic() - begun > BAR_AFTER_S:
+                progress.start()
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 def _printable(value: object) -> str:

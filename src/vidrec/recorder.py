@@ -24,6 +24,7 @@ from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
 
 from vidrec.clips import Video
+from vidrec.clips.notebook import show
 from vidrec.compat import require
 from vidrec.episode import Episode, Steps
 from vidrec.errors import SettingError, add_note, message, raise_first
@@ -337,6 +338,16 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         for recorder in (self, *filter(None, (ref() for ref in refs))):
             if self._recording.id in recorder._recording.lineage and recorder._source is not None:
                 recorder._source.settle()
+
+    def show(self) -> None:
+        """Show the last of `videos` in a notebook. `dump` comes first: it finishes what is being recorded.
+
+        Raises:
+            SettingError: no video was published, or this runs in no notebook; the message says where the video is.
+        """
+        if not self.videos:
+            raise SettingError("there is no published video to show; call dump() first, which finishes the video")
+        show(self.videos[-1])
 
     def to_animation(self, **kwargs: Any) -> Any:
         """Show what was recorded since the last dump, as TorchRL's method does, and leave no figure open."""

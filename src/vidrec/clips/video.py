@@ -1,6 +1,6 @@
 """Video, a finished one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
@@ -91,19 +91,59 @@ class Video:
         if self.encoding.format.encoded:
             yield from (torch.from_numpy(frame.copy()) for frame in read_frames(self.path, self.frames))
         else:
-            for frame in self._tensor().flatten(0, 1):
-                # by numpy: in a forked process torch's own copy may wait for threads that are not there
-                rgb = to_rgb(frame.permute(1, 2, 0).unsqueeze(0), name=f"{self.path}")[0]
-                yield torch.from_numpy(rgb.numpy().copy())
+            yield from map(raw_frames(self), range(self.frames))
 
-    def _tensor(self) -> Tensor:
-        """Return the tensor in the file, as a view of the file."""
-        assert self.dtype is not None
-        assert self.shape is not None
-        if self.encoding.video_format == "pt":
-            tensor: Tensor = torch.load(self.path, mmap=True, weights_only=True)
-            return tensor
-        dtype = getattr(torch, self.dtype)
-        if not self.frames:
-            return torch.empty(self.shape, dtype=dtype)
-        return torch.from_numpy(np.memmap(self.path, np.uint8, "c")).view(dtype).view(self.shape)
+    def to_moviepy(self) -> Any:
+        """Return the video as a clip of moviepy's, to cut and join it: a ``moviepy.VideoFileClip``, without audio.
+
+            >>> import numpy as np
+            >>> import vidrec
+            >>> video = vidrec.write("videos/grey.mp4", np.full((60, 48, 64, 3), 128, np.uint8))
+            >>> clip = video.to_moviepy().subclipped(0.5, 1.5)
+            >>> clip.n_frames, clip.get_frame(0).shape
+            (30, (192, 256, 3))
+
+        Frame i of the clip is frame i of the video, at ``i / fps`` seconds; its fps, duration and number of frames are
+        those of the video. Of an animated image, whose frames do not last equally long, the clip reads a lossless copy,
+        which is deleted with it. "pt" and "memmap" make a ``moviepy.VideoClip``, which reads frames from the file as
+        they are asked for. Beyond 500 frames per second, in formats other than mp4, a clip may be a frame early after a
+        seek, because their files count in milliseconds.
+
+        Raises:
+            EncoderError: FFmpeg cannot read the file.
+            FrameError: the video has no frames.
+        """
+        from vidrec.clips.editing import to_moviepy
+
+        return to_moviepy(self)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows where the video is the last expression of a cell."""
+        from vidrec.clips.notebook import html
+
+        return html(self)
+
+
+def raw_frames(video: Video) -> Callable[[int], Tensor]:
+    """Return what reads a frame of a "pt" or "memmap" file by its number, uint8 ``[H, W, 3]``."""
+    frames = _tensor(video).flatten(0, 1)
+
+    def read(number: int) -> Tensor:
+        # by numpy: in a forked process torch's own copy may wait for threads that are not there
+        rgb = to_rgb(frames[number].permute(1, 2, 0).unsqueeze(0), name=f"{video.path}")[0]
+        return torch.from_numpy(rgb.numpy().copy())
+
+    return read
+
+
+def _tensor(video: Video) -> Tensor:
+    """Return the tensor in the file, as a view of the file."""
+    assert video.dtype is not None
+    assert video.shape is not None
+    if video.encoding.video_format == "pt":
+        tensor: Tensor = torch.load(video.path, mmap=True, weights_only=True)
+        return tensor
+    dtype = getattr(torch, video.dtype)
+    if not video.frames:
+        return torch.empty(video.shape, dtype=dtype)
+    return torch.from_numpy(np.memmap(video.path, np.uint8, "c")).view(dtype).view(video.shape)

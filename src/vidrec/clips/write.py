@@ -1,5 +1,6 @@
 """A video of frames that are there already, without env, recorder or logger: `write`."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def write(
         2.0
 
     The file is encoded as a recorder encodes it. It grows under an unfinished name, and has its own once it is whole.
+    If that takes longer than two seconds, a terminal shows how far it has come.
 
     Args:
         path: the file; its suffix says the format, such as ``.mp4`` or ``.gif``, see `Encoding`. Its folder is made.
@@ -76,9 +78,21 @@ def _frames(frames: Any, layout: str | None) -> Iterator[Tensor]:
         frames, layout = _frames_of(frames, layout)
     if not isinstance(frames, Iterable):
         raise FrameError(f"frames are a {type(frames).__name__}; expected an array, or an iterable of frames")
-    for number, frame in enumerate(frames):
+    for number, frame in enumerate(_watched(frames)):
         name = f"frame {number}"
         yield to_rgb(arrange(frame, layout=layout, name=name), name=name)
+
+
+def _watched(frames: Iterable[Any]) -> Iterable[Any]:
+    """Show how far a loop over `frames` has come, on a terminal, if it takes longer than two seconds."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return frames
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        monitor_interval = 0  # no thread
+
+    return Bar(frames, unit=" frames", delay=2, leave=False)
 
 
 def _frames_of(array: Any, layout: str | None) -> tuple[Iterable[Any], str | None]:

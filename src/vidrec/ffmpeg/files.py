@@ -36,16 +36,26 @@ def read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
         EncoderError: FFmpeg cannot read the file, or it holds fewer.
     """
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
-        if path.suffix in (".gif", ".apng", ".webp"):
-            # moviepy reads at a constant rate, and would double frames: a GIF counts in hundredths of a second, WebP
-            # in thousandths, and of a short APNG FFmpeg does not find out the rate
-            copy = Path(folder) / "constant_rate.mkv"
-            lossless = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
-            code, stderr = run(["-r", "30", *_input(path), *lossless, f"file:{copy}"])
-            if code:
-                raise EncoderError(f"FFmpeg cannot read {path}: {stderr}")
-            path = copy
-        yield from _read_frames(path, frames)
+        yield from _read_frames(at_constant_rate(path, Path(folder)), frames)
+
+
+def at_constant_rate(path: Path, folder: Path, fps: Fraction = Fraction(30)) -> Path:
+    """Return `path`, or a lossless copy of it in `folder`, such that moviepy's reader gives each frame once.
+
+    It reads at a constant rate, and would double frames of animated images: a GIF counts in hundredths of a second,
+    WebP in thousandths, and of a short APNG FFmpeg does not find out the rate.
+
+    Raises:
+        EncoderError: FFmpeg cannot read the file.
+    """
+    if path.suffix not in (".gif", ".apng", ".webp"):
+        return path
+    copy = folder / "constant_rate.mkv"
+    lossless = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
+    code, stderr = run(["-r", str(fps), *_input(path), *lossless, f"file:{copy}"])
+    if code:
+        raise EncoderError(f"FFmpeg cannot read {path}: {stderr}")
+    return copy
 
 
 def _read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
