@@ -22,6 +22,7 @@ from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError, raise_first
 from vidrec.frames import Entries, by_agent, take
 from vidrec.recording.stream import Stream
+from vidrec.sources.captions import EnvCaptions
 from vidrec.sources.flags import Flags, all_of, outermost, reader, sum_of
 from vidrec.sources.selection import Selection
 
@@ -42,6 +43,7 @@ class EnvSource:
         resets_itself: whether what the environment gives for an unknown last frame may be zeros.
         stepped: the outcome of the last step, which transforms behind the recorder may still mark as done.
         steps: how many steps of the environment came by, since the recorder came into it.
+        captions: what is written below the frames; None if nothing is.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class EnvSource:
         selection: Selection,
         stream: Callable[[int | None, int | None], Stream],
         steps: Steps,
+        captions: EnvCaptions | None = None,
     ) -> None:
+        self.captions = captions
         self._selection, self._numbered = selection, not make_grid
         self.by_episode = selection.by_episode(dump_on_done)
         self.batch_dims = len(batch_size)
@@ -201,6 +205,12 @@ class EnvSource:
             return entries
         at = np.array([stream.at(self._agents) for stream in streams]) if self.by_env else self._chosen
         return entries.choose(lambda frames, name: take(frames, at))
+
+    def envs_of(self, streams: Sequence[Stream]) -> list[tuple[int | None, int | None]]:
+        """Return which env and agent each frame that `pick` returns is of."""
+        if self.by_env:
+            return [(stream.env_id, stream.agent) for stream in streams]
+        return [(int(env_id) if self._count > 1 else None, None) for env_id in self._chosen]
 
     def may_be_zeros(self, tensordict: TensorDictBase, streams: Sequence[Stream]) -> Flags:
         """Return of which frames that `pick` returns zeros say that they are not known.

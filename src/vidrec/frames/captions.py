@@ -1,0 +1,228 @@
+"""Captions: frames ``[N, H, W, 3]`` with a line of text, or several, in a strip below.
+
+Small frames are enlarged by a power of two first, as their encoder would do it: so that the text is sharp, and no
+colour is lost where it is stored at half the resolution. All of a caption goes by the size of the frame, the number of
+lines and that of cells, so that the frames of a clip have one size.
+"""
+
+import math
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from vidrec.ffmpeg.encoding import ENLARGE_TO, MAX_SIDE
+from vidrec.frames.pixels import grid
+
+TEXT_PART = 24
+"""The height of the text is this part of the shorter side of the frame, enlarged."""
+
+MIN_TEXT = 12
+"""But at least so many pixels, which is legible."""
+
+LINE = 1.25
+"""The height of a line, in heights of the text."""
+
+NARROWEST = 5
+"""How many letters there are at the most on the height of a letter, so that no text is measured in vain."""
+
+FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "LiberationSans-Regular.ttf")
+"""Those of the system that know more than Latin letters, the best first."""
+
+ELLIPSIS = "…"
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+
+Gray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where the text of a frame is.
+
+    Attributes:
+        factor: by which the frame is enlarged.
+        top: the first row of the strip; even, so that the frame and the text share no colours.
+        height: of the strip, in pixels, even.
+        width: as above.
+        size: the height of the text.
+        lines: how many there are.
+    """
+
+    factor: int
+    top: int
+    height: int
+    width: int
+    size: int
+    lines: int
+
+    @property
+    def gap(self) -> int:
+        """How many pixels are between the text and the edges of the strip."""
+        return self.size // 3
+
+    @classmethod
+    @lru_cache(maxsize=64)
+    def of(cls, size: tuple[int, int], lines: int, cells: int = 1) -> "Strip":
+        """Return that of frames of this (height, width), of which so many are in a grid.
+
+        They are enlarged until the shorter side has `ENLARGE_TO` pixels, but not so that a side of the grid has more
+        than `MAX_SIDE`.
+        """
+        columns = math.ceil(math.sqrt(cells))
+        rows = math.ceil(cells / columns)
+        best = cls._enlarged(size, lines, 1)
+        while best.factor * min(size) < ENLARGE_TO:
+            larger = cls._enlarged(size, lines, 2 * best.factor)
+            if max(rows * (larger.top + larger.height), columns * larger.width) > MAX_SIDE:
+                break
+            best = larger
+        return best
+
+    @classmethod
+    def _enlarged(cls, size: tuple[int, int], lines: int, factor: int) -> "Strip":
+        height, width = (factor * side for side in size)
+        text = max(MIN_TEXT, round(min(height, width) / TEXT_PART))
+        strip = lines * math.ceil(LINE * text) + 2 * (text // 3)
+        return cls(factor, height + height % 2, strip + strip % 2, width, text, lines)
+
+    def draw(self, text: str) -> Gray:
+        """Return the strip with a text, ``[height, width]``; lines that are too long or too many end with "…".
+
+        >>> Strip.of((84, 84), lines=1).draw("step 12").shape
+        (26, 336)
+        """
+        strip = np.zeros((self.height, self.width), np.uint8)
+        lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n", self.lines)
+        if len(lines) > self.lines:
+            lines[self.lines - 1 :] = [lines[self.lines - 1] + ELLIPSIS]
+        top = (self.height - math.ceil(LINE * self.size) * self.lines) // 2
+        for line in lines:
+            left = self.gap
+            for word in self._fit(_clean(line[: NARROWEST * self.width // self.size + 1])):
+                drawn = _drawn(word, self.size)
+                at = strip[top : top + len(drawn.pixels), left - self.gap : left - self.gap + drawn.pixels.shape[1]]
+                np.maximum(at, drawn.pixels[:, : at.shape[1]], out=at)
+                left += drawn.advance
+            top += math.ceil(LINE * self.size)
+        return strip
+
+    def _fit(self, line: str) -> list[str]:
+        """Return the words of a line, spaces included, as far as there is room."""
+        left, room = 0, self.width - 2 * self.gap
+        words = _words(line)
+        for at, word in enumerate(words):
+            left += _advance(word, self.size)
+            if left > room:
+                return self._cut(words[: at + 1])
+        return words
+
+    def _cut(self, words: list[str]) -> list[str]:
+        """Return the words, of which the last does not fit, cut off and with "…"."""
+        room = self.width - 2 * self.gap - _advance(ELLIPSIS, self.size)
+        while len(words) > 1 and sum(_advance(word, self.size) for word in words[:-1]) > room:
+            words = words[:-1]
+        *whole, last = words
+        room -= sum(_advance(word, self.size) for word in whole)
+        low, high = 0, len(last)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if _length(last[:middle], self.size) <= room else (low, middle - 1)
+        return [*whole, *filter(None, [last[:low].rstrip()]), ELLIPSIS]
+
+
+def caption(frames: NDArray[np.uint8], texts: Sequence[str], lines: int, *, tile: bool = False) -> NDArray[np.uint8]:
+    """Return frames uint8 ``[N, H, W, 3]`` with a text of so many lines below each, enlarged if they are small.
+
+    Args:
+        frames: as they are; they are copied.
+        texts: one for each.
+        lines: as many as each has room for.
+        tile: whether they become one frame, as by `vidrec.frames.grid`; N is 1 then.
+
+    >>> caption(np.zeros((2, 84, 84, 3), np.uint8), ["step 1", "step 2"], 1).shape
+    (2, 362, 336, 3)
+    """
+    n, height, width, _ = frames.shape
+    strip = Strip.of((height, width), lines, n if tile else 1)
+    by, top = strip.factor, strip.top
+    canvas = np.empty((n, top + strip.height, strip.width, 3), np.uint8)
+    enlarged = canvas[:, : by * height].reshape(n, height, by, strip.width, 3)
+    enlarged[:] = (frames.repeat(by, 2) if by > 1 else frames)[:, :, None]
+    if top > by * height:  # black would bleed into the colours of the last row
+        canvas[:, top - 1] = canvas[:, top - 2]
+    for at, text in enumerate(texts):
+        canvas[at, top:] = strip.draw(text)[..., None]
+    return grid(torch.from_numpy(canvas)).numpy() if tile else canvas
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """A word, white on black, a gap before it, as high as a line; and how far behind its begin the next one is."""
+
+    pixels: Gray
+    advance: int
+
+
+@lru_cache(maxsize=512)
+def _drawn(word: str, size: int) -> _Drawn:
+    """Return a word; most of those of a caption were in that of the frame before."""
+    advance, gap = _advance(word, size), size // 3
+    image = Image.new("L", (advance + 2 * gap, math.ceil(LINE * size)))
+    ImageDraw.Draw(image).text((gap, size), word, fill=255, font=_font(size, word.isascii()), anchor="ls")
+    return _Drawn(np.asarray(image), advance)
+
+
+@lru_cache(maxsize=2048)
+def _advance(word: str, size: int) -> int:
+    return _length(word, size)
+
+
+def _length(word: str, size: int) -> int:
+    return math.ceil(_font(size, word.isascii()).getlength(word))
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a line, and what is between them; what is not ASCII may be read from right to left."""
+    if not line.isascii() or len(line) < 2:
+        return [line] if line else []
+    words = [part for word in line.split(" ") for part in (word, " ")]
+    return [word for word in words[:-1] if word]
+
+
+def _clean(line: str) -> str:
+    """Return a line without what has no glyph: controls, halves of surrogate pairs."""
+    if line.isprintable():
+        return line
+    kinds = {"Cc": UNKNOWN, "Cs": UNKNOWN, "Co": UNKNOWN, "Cn": UNKNOWN, "Cf": "", "Zs": " ", "Zl": " ", "Zp": " "}
+    return "".join(kinds.get(unicodedata.category(char), char) for char in line.replace("\t", " "))
+
+
+@lru_cache(maxsize=64)
+def _font(size: int, plain: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the font of a text; the plain way of laying it out is the same everywhere, but knows ASCII alone."""
+    engine = ImageFont.Layout.BASIC if plain else None
+    path = _path()
+    if path is None:
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(path, size, layout_engine=engine)
+
+
+@lru_cache(maxsize=1)
+def _path() -> str | None:
+    """Return the file of the font: of the system, or that which matplotlib brings; None is the one of Pillow's."""
+    of_matplotlib = find_spec("matplotlib")
+    folders = [] if of_matplotlib is None else list(of_matplotlib.submodule_search_locations or ())
+    candidates = [FONTS[0], *(str(Path(folder, "mpl-data/fonts/ttf", FONTS[0])) for folder in folders), *FONTS[1:]]
+    for name in candidates:
+        try:
+            return str(ImageFont.truetype(name, MIN_TEXT).path)
+        except OSError:
+            continue
+    return None
