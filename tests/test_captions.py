@@ -203,6 +203,16 @@ def test_an_env_that_is_stepped_on_after_it_is_done_begins_another_episode():
     says(decode(own.videos[1].path), ["1 1"], (48, 64))
 
 
+def test_an_env_that_a_transform_behind_ends_and_that_is_stepped_on_begins_another_episode():
+    own = recorder(caption="{episode} {step} {return}")
+    env = TransformedEnv(PixelsEnv(), Compose(own, StepCounter(max_steps=2)))
+    td = env.reset()
+    for _ in range(4):
+        td = env.step(env.rand_action(td))["next"]
+    video = decode(own.dump().path)
+    says(video, ["0 0 0.00", "0 1 1.00", "0 2 2.00", "1 1 1.00", "2 1 1.00"], (48, 64))
+
+
 def test_an_env_that_waits_for_the_others_stays_as_it_is():
     own = recorder(caption="{episode} {step} {reward} {return}")
     base = SerialEnv(2, [lambda: EpisodesEnv([[2]], ()), lambda: EpisodesEnv([[4]], ())])
@@ -673,6 +683,7 @@ def test_a_line_that_is_too_long_ends_with_an_ellipsis_within_the_strip():
     cut = min(errors, key=errors.get)
     assert 30 < cut < 50
     assert errors[cut] < 1
+    assert np.abs(by_pillow(text[:cut], *drawn.shape, strip.size) - drawn).mean() > 2 * errors[cut]
     fits = text[: cut - 1]
     assert np.abs(by_pillow(fits, *drawn.shape, strip.size) - strip.draw(fits)).mean() < 1
     ink = np.flatnonzero(drawn.any(0))

@@ -6,6 +6,7 @@ lines and that of cells, so that the frames of a clip have one size.
 """
 
 import math
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,9 @@ NARROWEST = 5
 
 FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "LiberationSans-Regular.ttf")
 """Those of the system that know more than Latin letters, the best first."""
+
+PARTS = re.compile(r"\d| *[^\d ]+ *| +")
+"""What is drawn at a time. Digits have all the same width, and no other distance to each other than to letters."""
 
 ELLIPSIS = "…"
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -104,37 +108,36 @@ class Strip:
             lines[self.lines - 1 :] = [lines[self.lines - 1] + ELLIPSIS]
         top = (self.height - math.ceil(LINE * self.size) * self.lines) // 2
         for line in lines:
-            left = self.gap
-            for word in self._fit(_clean(line[: NARROWEST * self.width // self.size + 1])):
-                drawn = _drawn(word, self.size)
-                at = strip[top : top + len(drawn.pixels), left - self.gap : left - self.gap + drawn.pixels.shape[1]]
-                np.maximum(at, drawn.pixels[:, : at.shape[1]], out=at)
-                left += drawn.advance
+            parts = self._fit(_clean(line[: NARROWEST * self.width // self.size + 1]))
+            if parts:
+                drawn = np.concatenate([_drawn(part, self.size) for part in parts], 1)
+                at = strip[top : top + len(drawn), self.gap : self.gap + drawn.shape[1]]
+                at[:] = drawn[:, : at.shape[1]]
             top += math.ceil(LINE * self.size)
         return strip
 
     def _fit(self, line: str) -> list[str]:
-        """Return the words of a line, spaces included, as far as there is room."""
+        """Return the parts of a line as far as there is room."""
         left, room = 0, self.width - 2 * self.gap
-        words = _words(line)
-        for at, word in enumerate(words):
-            left += _advance(word, self.size)
+        parts = _parts(line)
+        for at, part in enumerate(parts):
+            left += _advance(part, self.size)
             if left > room:
-                return self._cut(words[: at + 1])
-        return words
+                return self._cut(parts[: at + 1])
+        return parts
 
-    def _cut(self, words: list[str]) -> list[str]:
-        """Return the words, of which the last does not fit, cut off and with "…"."""
+    def _cut(self, parts: list[str]) -> list[str]:
+        """Return the parts, of which the last does not fit, cut off and with "…"."""
         room = self.width - 2 * self.gap - _advance(ELLIPSIS, self.size)
-        while len(words) > 1 and sum(_advance(word, self.size) for word in words[:-1]) > room:
-            words = words[:-1]
-        *whole, last = words
-        room -= sum(_advance(word, self.size) for word in whole)
+        while len(parts) > 1 and sum(_advance(part, self.size) for part in parts[:-1]) > room:
+            parts = parts[:-1]
+        *whole, last = parts
+        room -= sum(_advance(part, self.size) for part in whole)
         low, high = 0, len(last)
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if _length(last[:middle], self.size) <= room else (low, middle - 1)
-        return [*whole, *filter(None, [last[:low].rstrip()]), ELLIPSIS]
+        return [*whole, *filter(None, [last[:low]]), ELLIPSIS]
 
 
 def caption(frames: NDArray[np.uint8], texts: Sequence[str], lines: int, *, tile: bool = False) -> NDArray[np.uint8]:
@@ -153,47 +156,42 @@ def caption(frames: NDArray[np.uint8], texts: Sequence[str], lines: int, *, tile
     strip = Strip.of((height, width), lines, n if tile else 1)
     by, top = strip.factor, strip.top
     canvas = np.empty((n, top + strip.height, strip.width, 3), np.uint8)
-    enlarged = canvas[:, : by * height].reshape(n, height, by, strip.width, 3)
-    enlarged[:] = (frames.repeat(by, 2) if by > 1 else frames)[:, :, None]
+    if by == 1:
+        canvas[:, :height] = frames
+    else:
+        canvas[:, : by * height].reshape(n, height, by, strip.width, 3)[:] = frames.repeat(by, 2)[:, :, None]
     if top > by * height:  # black would bleed into the colours of the last row
         canvas[:, top - 1] = canvas[:, top - 2]
     for at, text in enumerate(texts):
-        canvas[at, top:] = strip.draw(text)[..., None]
-    return grid(torch.from_numpy(canvas)).numpy() if tile else canvas
-
-
-@dataclass(frozen=True, eq=False)
-class _Drawn:
-    """A word, white on black, a gap before it, as high as a line; and how far behind its begin the next one is."""
-
-    pixels: Gray
-    advance: int
+        drawn = strip.draw(text)
+        for channel in range(3):  # a third of the time of all at once
+            canvas[at, top:, :, channel] = drawn
+    return grid(torch.from_numpy(canvas)).numpy() if tile and n > 1 else canvas
 
 
 @lru_cache(maxsize=512)
-def _drawn(word: str, size: int) -> _Drawn:
-    """Return a word; most of those of a caption were in that of the frame before."""
-    advance, gap = _advance(word, size), size // 3
-    image = Image.new("L", (advance + 2 * gap, math.ceil(LINE * size)))
-    ImageDraw.Draw(image).text((gap, size), word, fill=255, font=_font(size, word.isascii()), anchor="ls")
-    return _Drawn(np.asarray(image), advance)
+def _drawn(part: str, size: int) -> Gray:
+    """Return a part of a line, white on black, as high as a line and as wide as it is to the next part."""
+    image = Image.new("L", (_advance(part, size), math.ceil(LINE * size)))
+    ImageDraw.Draw(image).text((0, size), part, fill=255, font=_font(size, part.isascii()), anchor="ls")
+    return np.asarray(image)
 
 
 @lru_cache(maxsize=2048)
-def _advance(word: str, size: int) -> int:
-    return _length(word, size)
+def _advance(part: str, size: int) -> int:
+    return _length(part, size)
 
 
-def _length(word: str, size: int) -> int:
-    return math.ceil(_font(size, word.isascii()).getlength(word))
+def _length(part: str, size: int) -> int:
+    return math.ceil(_font(size, part.isascii()).getlength(part))
 
 
-def _words(line: str) -> list[str]:
-    """Return the words of a line, and what is between them; what is not ASCII may be read from right to left."""
-    if not line.isascii() or len(line) < 2:
-        return [line] if line else []
-    words = [part for word in line.split(" ") for part in (word, " ")]
-    return [word for word in words[:-1] if word]
+def _parts(line: str) -> list[str]:
+    """Return what a line is drawn of: words and digits; all of it if it is not ASCII, and may be read in any order.
+
+    Each was probably drawn before: of numbers, all that changes from frame to frame is their digits.
+    """
+    return PARTS.findall(line) if line.isascii() else [line]
 
 
 def _clean(line: str) -> str:

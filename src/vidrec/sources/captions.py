@@ -25,6 +25,12 @@ NAMES = ("step", "reward", "return", "action", "episode", "env", "agent", "time"
 ALIASES = {"return_": "return", "env_id": "env"}
 """The names of `Moment` for the same."""
 
+KNOWN = {
+    **{name: name for name in ("step", "reward", "episode", "agent", "time")},
+    **{short: name for name, short in ALIASES.items()},
+}
+"""Where a `Moment` has what names stand for, but for the action."""
+
 EXAMPLES = {"step": 1, "reward": 1.0, "return": 1.0, "episode": 1, "env": 1, "agent": 1}
 """What format specifications are tried on."""
 
@@ -152,18 +158,9 @@ class Field:
             raise SettingError(f"caption shows {self.key!r} by {self.spec!r}, which it cannot: {error}") from error
 
     def _value(self, moment: Moment) -> Any:
-        known = {
-            "step": moment.step,
-            "reward": moment.reward,
-            "return": moment.return_,
-            "episode": moment.episode,
-            "env": moment.env_id,
-            "agent": moment.agent,
-            "time": moment.time,
-        }
         data, at = moment._data, moment._at
-        if isinstance(self.key, str) and self.key in known:
-            return known[self.key]
+        if isinstance(self.key, str) and self.key in KNOWN:
+            return getattr(moment, KNOWN[self.key])
         if data is None:
             return None
         value = data.action(at) if self.key == "action" else data.entry(self.key, at)

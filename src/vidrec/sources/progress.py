@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from torchrl.envs import EnvBase
 
-from vidrec.sources.flags import Flags, all_of, outermost, sum_of
+from vidrec.sources.flags import Flags, all_of, holds_true, outermost, reader, sum_of
 
 
 class Progress:
@@ -27,7 +27,9 @@ class Progress:
         self.rewards: NDArray[np.float64] = np.zeros(count)
         self.returns = np.zeros(count)
         self._done, self._reward = outermost(env.done_keys, "done"), env.reward_keys
+        self._read_done = reader(self._done[0])
         self._over: Flags = np.ones(count, bool)
+        self._idle = True  # whether that is so of any
         self._last: TensorDictBase | None = None  # which transforms behind the recorder may still mark as done
 
     def reset(self, tensordict: TensorDictBase) -> None:
@@ -40,19 +42,26 @@ class Progress:
     def step(self, tensordict: TensorDictBase, root: TensorDictBase) -> None:
         """Count a step, of which `tensordict` holds the outcome, and `root` what it was taken with."""
         self._see_ends()
-        stepped = np.ones(len(self.steps), bool)
+        self._last = tensordict
+        rewards = sum_of(self._reward, tensordict, len(self.steps))
         if self._waits and root.get("_step", None) is not None:
             stepped = all_of(["_step"], root, len(self.steps))
-        self._begin(self._over & stepped)
-        self._last = tensordict
-        self.rewards = np.where(stepped, sum_of(self._reward, tensordict, len(self.steps)), self.rewards)
-        self.steps += stepped
-        self.returns[stepped] += self.rewards[stepped]
+            self._begin(self._over & stepped)
+            self.steps += stepped
+            self.returns[stepped] += rewards[stepped]
+            self.rewards = np.where(stepped, rewards, self.rewards)
+            return
+        if self._idle:
+            self._begin(self._over)
+        self.steps += 1
+        self.returns += rewards
+        self.rewards = rewards
 
     def _see_ends(self) -> None:
-        if self._last is not None:
+        if self._last is not None and holds_true(self._read_done(self._last)):
             self._over |= all_of(self._done, self._last, len(self.steps))
-            self._last = None
+            self._idle = bool(self._over.any())
+        self._last = None
 
     def _begin(self, which: Flags) -> None:
         self.episodes[which] += 1
@@ -60,3 +69,4 @@ class Progress:
         self.rewards[which] = 0
         self.returns[which] = 0
         self._over[which] = False
+        self._idle = bool(self._over.any())
