@@ -582,6 +582,7 @@ def test_an_entry_of_any_kind(key, batch):
         ("{words:>20}", "pick up the cube"),
         ("step", "step 1"),
         (("step", "episode"), "step 1  episode 0"),
+        (["step", ["inner", "deep"]], "step 1  inner.deep 7"),
         (lambda moment: None, "None"),
         (lambda moment: 3.5, "3.5"),
         (lambda moment: "é µ θ → ↑ ± 日本", "é µ θ → ↑ ± 日本"),
@@ -798,14 +799,26 @@ def test_frames_below_each_other_share_no_colours_with_the_text():
 # the rest of the recorder
 
 
-def test_obs_and_to_animation_show_captions():
+def test_obs_shows_captions():
     own = recorder(caption="{step}")
     env = TransformedEnv(EpisodesEnv([[9]], ()), own)
     env.rollout(2)
     says(np.stack([frame.permute(1, 2, 0).numpy() for frame in own.obs]), ["0", "1", "2"])
-    assert own.to_animation() is not None
     env.rollout(1)
     says(np.stack([frame.permute(1, 2, 0).numpy() for frame in own.obs]), ["0", "1", "2", "0", "1"])
+
+
+@since_torchrl("0.13")
+def test_to_animation_shows_captions():
+    require("matplotlib")
+    import matplotlib
+
+    matplotlib.use("agg")
+    own = VideoRecorder(None, None, skip=1, caption="{step}")
+    TransformedEnv(EpisodesEnv([[9]], ()), own).rollout(2)
+    animation = own.to_animation()
+    animation._draw_was_started = True  # what saving it would set; it warns of an animation that nobody saw
+    says(np.stack([artists[0].get_array() for artists in animation._framedata]), ["0", "1", "2"])
 
 
 def test_any_other_logger_gets_them_in_its_tensor():

@@ -9,18 +9,17 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from vidrec.ffmpeg.encoding import ENLARGE_TO, MAX_SIDE
-from vidrec.frames.pixels import grid
 
 TEXT_PART = 24
 """The height of the text is this part of the shorter side of the frame, enlarged."""
@@ -154,19 +153,23 @@ def caption(frames: NDArray[np.uint8], texts: Sequence[str], lines: int, *, tile
     """
     n, height, width, _ = frames.shape
     strip = Strip.of((height, width), lines, n if tile else 1)
-    by, top = strip.factor, strip.top
-    canvas = np.empty((n, top + strip.height, strip.width, 3), np.uint8)
-    if by == 1:
-        canvas[:, :height] = frames
-    else:
-        canvas[:, : by * height].reshape(n, height, by, strip.width, 3)[:] = frames.repeat(by, 2)[:, :, None]
-    if top > by * height:  # black would bleed into the colours of the last row
-        canvas[:, top - 1] = canvas[:, top - 2]
-    for at, text in enumerate(texts):
+    by, top, whole = strip.factor, strip.top, strip.top + strip.height
+    columns = math.ceil(math.sqrt(n)) if tile else 1
+    canvas = np.empty((math.ceil(n / columns), whole, columns, strip.width, 3), np.uint8)
+    for at, (frame, text) in enumerate(zip(frames, texts, strict=True)):
+        cell = canvas[at // columns, :, at % columns]
+        if by == 1:
+            cell[:height] = frame
+        else:
+            cell[: by * height].reshape(height, by, strip.width, 3)[:] = frame.repeat(by, 1)[:, None]
+        if top > by * height:  # black would bleed into the colours of the last row
+            cell[top - 1] = cell[top - 2]
         drawn = strip.draw(text)
         for channel in range(3):  # a third of the time of all at once
-            canvas[at, top:, :, channel] = drawn
-    return grid(torch.from_numpy(canvas)).numpy() if tile and n > 1 else canvas
+            cell[top:, :, channel] = drawn
+    if n % columns:
+        canvas[-1, :, n % columns :] = 0
+    return canvas.reshape(1, -1, columns * strip.width, 3) if tile else canvas[:, :, 0]
 
 
 @lru_cache(maxsize=512)
@@ -215,12 +218,17 @@ def _font(size: int, plain: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFon
 @lru_cache(maxsize=1)
 def _path() -> str | None:
     """Return the file of the font: of the system, or that which matplotlib brings; None is the one of Pillow's."""
-    of_matplotlib = find_spec("matplotlib")
-    folders = [] if of_matplotlib is None else list(of_matplotlib.submodule_search_locations or ())
-    candidates = [FONTS[0], *(str(Path(folder, "mpl-data/fonts/ttf", FONTS[0])) for folder in folders), *FONTS[1:]]
-    for name in candidates:
-        try:
+    for name in (FONTS[0], _of_matplotlib(), *FONTS[1:]):
+        with suppress(OSError):
             return str(ImageFont.truetype(name, MIN_TEXT).path)
-        except OSError:
-            continue
     return None
+
+
+def _of_matplotlib() -> str:
+    """Return where the font is that matplotlib brings, if it is installed."""
+    try:
+        found = find_spec("matplotlib")
+    except ValueError:  # a module without a spec, which a test has put into sys.modules
+        found = None
+    folders = (None if found is None else found.submodule_search_locations) or [""]
+    return str(Path(folders[0], "mpl-data/fonts/ttf", FONTS[0]))

@@ -73,7 +73,8 @@ class Moment:
     def tensordict(self) -> TensorDictBase | None:
         """What belongs to the env alone: observation and action, and the outcome of the step in "next".
 
-        At a reset, what the reset returned. In a sample, the row. None if frames come without a tensordict.
+        At a reset, what the reset returned. In a sample, the row. None if frames come without a tensordict. It is made
+        when it is asked for: ask before the function returns.
         """
         return None if self._data is None else self._data.alone(self._at)
 
@@ -195,7 +196,7 @@ class Caption:
             return cls(_parsed(given) if "{" in given or "}" in given else _named([given]))
         if callable(given):
             return cls(function=given)
-        if isinstance(given, list | tuple) and given:
+        if isinstance(given, Sequence) and given:
             return cls(_named(given))
         raise SettingError(
             f"caption={shown(given)} must be a list of {', '.join(map(repr, NAMES))} and keys of the tensordict, a "
@@ -312,16 +313,13 @@ def _named(names: Sequence[Any]) -> tuple[tuple[str, Field | None], ...]:
     """Return the parts of a list of names: each with its value behind it."""
     parts: list[tuple[str, Field | None]] = []
     for given in names:
-        parts_of_key = given if isinstance(given, tuple) else (given,)
-        if not parts_of_key or not all(isinstance(part, str | tuple) and part for part in parts_of_key):
+        path = (given,) if isinstance(given, str) or not isinstance(given, Sequence) else tuple(given)
+        if not path or not all(isinstance(part, str) and part for part in path):
             raise SettingError(
                 f"caption names {shown(given)}; expected one of {', '.join(NAMES)}, or a key of the tensordict, a str "
                 "or a tuple of them"
             )
-        try:
-            key = _key(unravel_key(given))
-        except (TypeError, ValueError) as error:
-            raise SettingError(f"caption names {shown(given)}, which is no key of a tensordict: {error}") from error
+        key = _key(unravel_key(path))
         label = key if isinstance(key, str) else ".".join(key)
         before = BETWEEN if parts else ""
         parts.append((f"{before}{label} ", Field(key)))
