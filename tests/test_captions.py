@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numbered_frames import decode, read_number, rows
 from PIL import Image, ImageDraw
-from tensordict import NonTensorData, TensorDict
+from tensordict import NonTensorData, TensorDict, lazy_stack
 from test_agents import KEY, AgentsEnv
 from test_compile import TensorEnv
 from test_placement import LENGTHS, SelfResettingEnv
@@ -77,7 +77,8 @@ def by_pillow(text, height, width, letters):
     """Draw one line of text as a user of Pillow's would."""
     image = Image.new("L", (width, height))
     below = (height - math.ceil(1.25 * letters)) // 2 + letters
-    ImageDraw.Draw(image).text((letters // 3, below), text, 255, captions._font(letters, True), anchor="ls")
+    font = captions._font(letters, text.rstrip("…").isascii())
+    ImageDraw.Draw(image).text((letters // 3, below), text, 255, font, anchor="ls")
     return np.asarray(image).astype(int)
 
 
@@ -542,6 +543,7 @@ class Entries(Transform):
                 "half": torch.full((*size, 1), 0.5, dtype=torch.bfloat16),
                 "matrix": torch.eye(2).expand(*size, 2, 2),
                 "words": NonTensorData("pick up\nthe cube", batch_size=size),
+                "listed": NonTensorData([1, "two"], batch_size=size),
                 "inner": {"deep": torch.full((*size, 1), 7)},
             }
         )
@@ -557,6 +559,7 @@ ENTRIES = {
     "half": "0.5",
     "matrix": "[1 0 0 1]",
     "words": "pick up the cube",
+    "listed": "[1 two]",
     ("inner", "deep"): "7",
     ("next", "inner", "deep"): "7",
 }
@@ -649,6 +652,28 @@ def test_a_group_of_entries_is_no_value():
         env.rollout(1)
 
 
+def test_a_key_inside_of_a_tensor_and_agents_of_different_sizes_are_no_values():
+    env = TransformedEnv(EpisodesEnv([[9]], ()), recorder(caption=["step", ("pixels", "deep")]))
+    with pytest.raises(SettingError, match=r"\('pixels', 'deep'\)"):
+        env.rollout(1)
+
+    class Sizes(Transform):
+        def _call(self, next_tensordict):
+            agents = [TensorDict({"seen": torch.zeros(2, length)}, [2]) for length in (3, 4)]
+            return next_tensordict.set("agents", lazy_stack(agents, 1))
+
+        def _reset(self, tensordict, tensordict_reset):
+            return self._call(tensordict_reset)
+
+    own = recorder(caption=lambda moment: moment.tensordict["agents"][1]["seen"].shape[0])
+    env = TransformedEnv(
+        EpisodesEnv([[9], [9]]), Compose(Sizes(), own, recorder("other", caption=[("agents", "seen")]))
+    )
+    with pytest.raises(SettingError, match=r"\('agents', 'seen'\)"):
+        env.rollout(1)
+    says(decode(own.dump().path)[:1], [["4", "4"]], cells=2)
+
+
 def test_a_format_that_the_value_does_not_have_is_refused_with_its_name():
     env = TransformedEnv(EpisodesEnv([[9]], ()), Compose(Entries(), recorder(caption="{one:d}")))
     with pytest.raises(SettingError, match="'one' by 'd'"):
@@ -676,9 +701,10 @@ def test_with_warn_a_caption_that_raises_costs_its_frames_and_no_more():
 # what is too long, and what has no glyph
 
 
-def test_a_line_that_is_too_long_ends_with_an_ellipsis_within_the_strip():
+@pytest.mark.parametrize("word", ["reward +1.00  ", "12", "θ µ"])
+def test_a_line_that_is_too_long_ends_with_an_ellipsis_within_the_strip(word):
     strip = Strip.of((84, 84), 1)
-    text = "reward +1.00  " * 20
+    text = word * 100
     drawn = strip.draw(text)
     errors = {n: np.abs(by_pillow(text[:n] + "…", *drawn.shape, strip.size) - drawn).mean() for n in range(80)}
     cut = min(errors, key=errors.get)
@@ -794,6 +820,14 @@ def test_frames_below_each_other_share_no_colours_with_the_text():
     assert (shown[:302] == (255, 0, 0)).all()
     assert not shown[302].any()
     assert not frames[..., 1:].any()
+
+
+def test_unused_cells_of_a_grid_are_black_whatever_was_in_memory_before():
+    frames = np.full((3, 24, 32, 3), 255, np.uint8)
+    for _ in range(20):
+        shown = caption(frames, ["text"] * 3, 1, tile=True)
+        assert not shown[0, shown.shape[1] // 2 :, shown.shape[2] // 2 :].any()
+        shown[:] = 255
 
 
 # the rest of the recorder
