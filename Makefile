@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-step panel clean
+.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-step panel captions clean
 
 FUZZ_SECONDS ?= 600
 
@@ -89,7 +89,7 @@ test-ffmpegs: .venv/.ffmpegs  ## the tests of what FFmpeg does, with the oldest 
 
 CORE_TESTS := tests/test_dropin.py tests/test_recorder.py tests/test_obs.py tests/test_envs.py tests/test_placement.py \
 	tests/test_datasets.py tests/test_csv.py tests/test_tee.py tests/test_tensorboard.py tests/test_wandb.py \
-	tests/test_compat.py tests/test_compile.py
+	tests/test_compat.py tests/test_compile.py tests/test_captions.py
 
 test-versions: .venvs/.oldest .venvs/.between .venvs/.benchmarl  ## the core of the tests with the lowest versions of everything, and others
 	# what packages of different ages warn each other of is not ours
@@ -124,6 +124,10 @@ bench-step: .venv/.dev  ## what a step costs the training process, beside TorchR
 
 panel: .venv/.dev  ## take the screenshot of TensorBoard in docs/loggers.md again; needs Chromium and its driver
 	VIDREC_SAVE_PANEL=$(CURDIR)/docs/tensorboard.png $(PYTEST) -q tests/test_browser.py -k mspacman
+
+captions: .venv/.examples  ## record the GIF of README.md again, with examples/captions.py
+	folder=$$(mktemp -d) && cd $$folder && $(CURDIR)/$(BIN)/python $(CURDIR)/examples/captions.py && \
+		mv videos/captions/videos/pong_0.gif $(CURDIR)/docs/captions.gif
 
 clean:
 	rm -rf .venv .venvs dist

@@ -99,6 +99,7 @@ def skipped_rows() -> Iterator[Row]:
 
 
 SMALL, HWC, CHW, FLOAT = "84x84x3", "480x640x3 HWC", "480x640x3 CHW", "480x640x3 float32 CHW"
+CAPTIONED = "480x640x3 with three names"
 GRID, VIDEOS = "grid of 64 x 84x84x3", "16 envs, a video each"
 
 
@@ -122,6 +123,14 @@ def recorded_rows() -> Iterator[Row]:
     yield Row(CHW, "1.2 x HWC", lambda known: 1.2 * known[HWC]["vidrec"], (3, 480, 640), pause_s=0.008)
     yield Row(
         FLOAT, "less than TorchRL", lambda known: known[FLOAT]["TorchRL"], (3, 480, 640), torch.float32, pause_s=0.008
+    )
+    yield Row(
+        CAPTIONED,
+        "1 ms more than HWC",
+        lambda known: known[HWC]["vidrec"] + 1000,
+        (480, 640, 3),
+        pause_s=0.008,
+        ours={"caption": ["step", "reward", "return"]},
     )
     yield Row(GRID, "2 x a write", lambda known: 2 * known[GRID]["write"], batch=64, pause_s=0.012)
     yield Row(

@@ -89,7 +89,7 @@ def test_the_wandb_example_leaves_a_video_at_each_step(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "example", ["atari", *(pytest.param(name, marks=pytest.mark.long) for name in ("cheetah", "grid"))]
+    "example", ["atari", "captions", *(pytest.param(name, marks=pytest.mark.long) for name in ("cheetah", "grid"))]
 )
 def test_the_example_runs_and_leaves_its_video(example):
     if example == "cheetah":
@@ -99,6 +99,7 @@ def test_the_example_runs_and_leaves_its_video(example):
     run_example(example)
     expected = {
         "atari": ("videos/atari/videos/mspacman_0.mp4", 301),
+        "captions": ("videos/captions/videos/pong_0.gif", 50),
         "cheetah": ("cheetah_videos/cheetah/videos/run_video_0.mp4", 50),
         "grid": ("videos/grid/videos/cartpole_0.mp4", None),
     }

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from vidrec.recording.lifetime import handle_sigterm as handle_sigterm
     from vidrec.recording.retention import keep_best as keep_best
     from vidrec.recording.retention import keep_last as keep_last
+    from vidrec.sources.captions import Moment as Moment
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,7 @@ _NAMES = {
     "loggers.utils": ("generate_exp_name", "get_logger"),
     "loggers.wandb": ("WandbLogger",),
     "recorder": ("PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"),
+    "sources.captions": ("Moment",),
     "clips.video": ("Video",),
     "clips.write": ("write",),
 }

@@ -36,6 +36,7 @@ from vidrec.recording.failure import Failure
 from vidrec.recording.origin import base_env
 from vidrec.recording.recording import Recording, frames_of
 from vidrec.recording.stream import Stream
+from vidrec.sources.captions import Caption, EnvCaptions, Moment
 from vidrec.sources.envs import Ended, EnvSource
 from vidrec.sources.rendering import Renderer
 from vidrec.sources.samples import Samples
@@ -52,7 +53,9 @@ NOT_IN_DATA = "render= draws the environment, and there is none around this reco
 
 NO_AGENTS = "by_agent=True needs an environment, and there is none around this recorder; agents are side by side here"
 
-OF_THIS_PROCESS = ("_owner", "_samples", "_source", "_source_of", "_graph_keys", "_graph_call", "_readings")
+OF_THIS_PROCESS = (
+    *("_owner", "_samples", "_source", "_source_of", "_graph_keys", "_graph_own", "_graph_call", "_readings"),
+)
 """What a copy does not get: it records for itself."""
 
 _recorders: "weakref.WeakKeyDictionary[EnvBase, dict[str, weakref.ref[VideoRecorder]]]" = weakref.WeakKeyDictionary()
@@ -141,6 +144,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             clamped. ``"auto"`` takes the bounds in the spec of the environment. None is 0 to 255 for integers and 0 to
             1 for floats.
         colormap: the name of a colour map of matplotlib's, for frames of one channel. Needs ``vidrec[colormap]``.
+        caption: what is written in a strip below each frame, in a grid below each env: a list of ``"step"``,
+            ``"reward"``, ``"return"``, ``"action"``, ``"episode"``, ``"env"``, ``"agent"``, ``"time"`` and keys of the
+            tensordict; a format string of them, such as ``"{step} r={reward:+.2f}"``; or a function of a `Moment` that
+            returns the text. Small frames are enlarged before, so that the text is legible. None writes nothing.
         step: returns the step of a video that `dump` is given none for, such as ``lambda: collected_frames``: when an
             episode ends, for a clip of `step_trigger`, when the env is closed, at the end of the program, and for
             ``dump()``. None counts the videos, and with a `CSVLogger` goes on after those of an earlier run.
@@ -184,6 +191,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         stack: Any = None,
         value_range: Any = None,
         colormap: str | Mapping[NestedKey, str] | None = None,
+        caption: str | Sequence[NestedKey] | Callable[[Moment], Any] | None = None,
         step: Callable[[], int] | None = None,
         on_error: str = "raise",
         **kwargs: Any,
@@ -237,6 +245,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         )
         if renderer is not None:  # an image of four channels is no stack
             self._given = {key: replace(reading, strict=False) for key, reading in self._given.items()}
+        self._caption = None if caption is None else Caption.of(caption)
         self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
         self._selection.check(dump_on_done, max_frames)
         self._recording.keep, self._recording.last = keep, last
@@ -246,7 +255,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _keep(self, recording: Recording) -> None:
         """Record into `recording`, whose videos are finished when no recorder has it any more."""
         self.__dict__.update(_recording=recording, _owner=lifetime.owner(recording), _samples=None)
-        self.__dict__.update(_source=None, _source_of=None, _graph_keys=(), _graph_call=None, _readings=[])
+        self.__dict__.update(
+            _source=None, _source_of=None, _graph_keys=(), _graph_own=0, _graph_call=None, _readings=[]
+        )
 
     # TorchRL's attributes, kept in the recording, where the end of the process and copies find them
 
@@ -389,30 +400,39 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         if is_dynamo_compiling():
-            return self._step_in_graph(next_tensordict)
+            return self._step_in_graph(tensordict, next_tensordict)
         source = self._source_in(next_tensordict)
         if source is None:  # called by hand
             return self._call(next_tensordict)
         try:
+            if source.captions is not None:
+                source.captions.progress.step(next_tensordict, tensordict)
             streams = source.step(next_tensordict, self.skip)
         except Exception as error:
             if not self._recording.tolerates(error):
                 raise
             streams = []
         if streams:
-            self._record(next_tensordict, source, streams)
+            self._record(next_tensordict, source, streams, tensordict)
         if self._renames:
             self._pass_on(next_tensordict)
         if source.ends:
             self._finish(source, next_tensordict)
         return next_tensordict
 
-    def _step_in_graph(self, next_tensordict: TensorDictBase) -> TensorDictBase:
+    def _step_in_graph(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         """Leave a call in the graph that takes the same step with the same entries."""
+        if self._caption is not None and self._caption.keys is None:  # its function may ask for any
+            return self._step_outside_graph(tensordict, next_tensordict)
         found = [(at, next_tensordict.get(key, None)) for at, key in enumerate(self._graph_keys)]
+        if self._caption is not None:
+            found = [
+                (at, tensordict.get(self._graph_keys[at], None) if value is None and at >= self._graph_own else value)
+                for at, value in found
+            ]
         found = [(at, value) for at, value in found if value is not None]  # a transform behind may add what is missing
         if not found or not all(isinstance(value, Tensor) for _, value in found):
-            return self._step_outside_graph(next_tensordict)
+            return self._step_outside_graph(tensordict, next_tensordict)
         self._graph_call([value for _, value in found], [at for at, _ in found])
         return self._pass_on(next_tensordict)
 
@@ -423,8 +443,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self._step(tensordict, tensordict)
 
     @torch.compiler.disable
-    def _step_outside_graph(self, next_tensordict: TensorDictBase) -> TensorDictBase:
-        return self._step(next_tensordict, next_tensordict)
+    def _step_outside_graph(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
+        return self._step(tensordict, next_tensordict)
 
     @torch.compiler.disable
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
@@ -439,6 +459,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             self._finish(source, stepped)
         self._finish_all(source.cut(which))
         try:
+            if source.captions is not None:
+                source.captions.progress.reset(tensordict)
             source.begin(which)
         except Exception as error:
             if not self._recording.tolerates(error):
@@ -480,8 +502,14 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 tensordict.set(out_key, value)
         return tensordict
 
-    def _record(self, tensordict: TensorDictBase, source: EnvSource, streams: list[Stream]) -> None:
-        """Read or draw the frames that streams want, and write them."""
+    def _record(
+        self,
+        tensordict: TensorDictBase,
+        source: EnvSource,
+        streams: list[Stream],
+        root: TensorDictBase | None = None,
+    ) -> None:
+        """Read or draw the frames that streams want, and write them; `root` has the action of a step."""
         try:
             blank = None
             if self._renderer is not None:
@@ -504,7 +532,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                     blank = None if source.by_env else unknown
             if not entries:
                 return
-            frames = entries.convert(Look(self.center_crop, not source.by_env), blank)
+            captions = source.captions
+            frames = entries.convert(Look(self.center_crop, captions is None and not source.by_env), blank)
+            if captions is not None:
+                step = (tensordict, None) if root is None else (root, tensordict)
+                frames = captions.draw_envs(frames, source.envs_of(streams), *step, tile=not source.by_env)
         except Exception as error:
             if not self._recording.tolerates(error, len(streams)):
                 raise
@@ -544,7 +576,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 raise error
             if self._renderer is not None:
                 raise SettingError(NOT_IN_DATA)
-            self.__dict__["_samples"] = Samples(self._recording, self._selection)
+            self.__dict__["_samples"] = Samples(self._recording, self._selection, self._caption)
             self._resolve_readings()
         try:
             of = sample if isinstance(sample, TensorDictBase) else None
@@ -581,8 +613,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         same = self._source_of is not None and self._source_of[0]() is env
         fps = self._real_time_fps(env) if self._in_real_time and original is None else None
         self._source_of = (weakref.ref(env), batch_size, self.make_grid, self.dump_on_done)
+        captions = None
+        if self._caption is not None:  # an env that has a video for each episode counts those that it waits in
+            waits = self.make_grid or not self._selection.by_episode(self.dump_on_done)
+            captions = EnvCaptions(self._caption, env, batch_size, waits=bool(waits))
         drawn_by = () if self._renderer is None else (*env.state_keys, *env.observation_keys)
         self._graph_keys = (*self.in_keys, *drawn_by, *env.done_keys, *env.reward_keys)
+        self._graph_own = len(self._graph_keys)
+        if captions is not None:
+            self._graph_keys += tuple(key for key in captions.keys if key not in self._graph_keys)
         self._graph_call = Call(self._step_of_graph)
         if original is not None:
             self.__dict__.update(_recording=original._recording, _owner=original._owner, _source=original._source)
@@ -606,6 +645,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             selection=self._selection,
             stream=self._recording.stream,
             steps=before.steps if before is not None and same else Steps(),
+            captions=captions,
         )
         if fps is None:
             warn_of_speed(env, self, self.skip, self._recording.rates)
