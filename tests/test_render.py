@@ -116,7 +116,9 @@ def test_nothing_is_drawn_that_is_not_recorded(selected):
 
 
 def test_frames_of_a_parallel_env_are_drawn_in_its_workers_and_only_those_of_env_ids():
-    env, recorder = record(ParallelEnv(3, WORKERS), render=True, env_ids=[0, 2], make_grid=False)
+    env, recorder = record(
+        ParallelEnv(3, WORKERS, mp_start_method="fork"), render=True, env_ids=[0, 2], make_grid=False
+    )
     env.rollout(4, break_when_any_done=False)
     drawn = [list(of_worker) for of_worker in env.base_env.drawn]
     recorder.dump()
@@ -128,7 +130,7 @@ def test_frames_of_a_parallel_env_are_drawn_in_its_workers_and_only_those_of_env
 
 
 def test_a_recorder_in_each_worker_draws_there():
-    env = ParallelEnv(2, record_within)
+    env = ParallelEnv(2, record_within, mp_start_method="fork")
     env.rollout(4, break_when_any_done=False)
     env.close()
     assert len(list(Path("csv_logs/run/videos").glob("*.mp4"))) == 2
@@ -139,7 +141,7 @@ def record_within():
     return record(DrawnEnv([[3]], batch_size=()), render=True)[0]
 
 
-@pytest.mark.parametrize("kind", [MultiSyncCollector, MultiAsyncCollector])
+@pytest.mark.parametrize("kind", [MultiSyncCollector, pytest.param(MultiAsyncCollector, marks=pytest.mark.long)])
 def test_recorders_in_collectors_draw(kind):
     collector = kind([record_within] * 2, frames_per_batch=8, total_frames=16, max_frames_per_traj=-1)
     for _ in collector:
@@ -218,7 +220,7 @@ def rollout(env):
 
 @pytest.mark.parametrize(
     "make",
-    [cartpole, pong, half_cheetah, cheetah, vmas, pistonball, lambda: ParallelEnv(2, cartpole)],
+    [cartpole, pong, half_cheetah, cheetah, vmas, pistonball, lambda: ParallelEnv(2, cartpole, mp_start_method="fork")],
     ids=["cartpole", "pong", "half_cheetah", "cheetah", "vmas", "pistonball", "parallel"],
 )
 def test_a_rollout_is_the_same_bit_for_bit_with_and_without(make):
@@ -282,6 +284,7 @@ def test_arguments_and_cameras_are_those_of_the_envs_own_call():
     assert np.abs(shown.astype(int) - frame).mean() < 3
 
 
+@pytest.mark.long
 def test_torchrls_own_mujoco_envs_draw_their_batch():
     require("mujoco")
     pytest.importorskip("torchrl.envs.custom.mujoco")
@@ -309,7 +312,7 @@ def test_a_function_draws_an_env_whose_state_is_in_its_tensordict():
     assert numbers_in(recorder.dump().path) == [int(th * 100) % 4096 for th in angles.tolist()]
 
 
-@pytest.mark.parametrize("batch", [SerialEnv, ParallelEnv])
+@pytest.mark.parametrize("batch", [SerialEnv, partial(ParallelEnv, mp_start_method="fork")])
 def test_a_function_is_called_for_each_env_where_it_is(batch):
     shift = 5  # a closure travels to the workers
     env, recorder = record(
@@ -398,7 +401,9 @@ def failing(env):
 
 @pytest.mark.filterwarnings("ignore:.*the GPU is gone:UserWarning")
 def test_a_worker_that_cannot_draw_goes_on_to_step():
-    env, recorder = record(ParallelEnv(3, WORKERS), render=failing, on_error="warn", env_ids=[1, 2])
+    env, recorder = record(
+        ParallelEnv(3, WORKERS, mp_start_method="fork"), render=failing, on_error="warn", env_ids=[1, 2]
+    )
     data = env.rollout(5, break_when_any_done=False)
     failure = recorder.dump()
     env.close()

@@ -273,7 +273,7 @@ def _images(drawn: Any, env: EnvBase) -> Images:
             raise FrameError(f"{shown(image)} was drawn of {name_of(env)}; expected an image, an array [H, W, 3]")
     if not images:
         raise FrameError(f"no image was drawn of {name_of(env)}; expected one, an array [H, W, 3]")
-    return [np.array(image.detach().cpu() if isinstance(image, Tensor) else image) for image in images]
+    return [np.array(image.detach().cpu().numpy() if isinstance(image, Tensor) else image) for image in images]
 
 
 def _of_env(tensordict: TensorDictBase | None, id_: int, env: EnvBase) -> TensorDictBase:
