@@ -23,6 +23,7 @@ from torchrl.envs import (
 from worlds import DrawnEnv, EpisodesEnv, name_of
 
 from vidrec import CSVLogger, FrameError, SettingError, VideoRecorder, VidrecWarning
+from vidrec.frames.captions import Strip
 
 pytestmark = [
     # of simulators, about themselves
@@ -169,6 +170,15 @@ def test_cameras_that_draw_into_the_same_memory_show_what_each_draws():
     frames = decode(recorder.dump().path)
     assert [read_number(frame[:, : SIZE[1]]) for frame in frames] == [10, 11, 12]
     assert [read_number(frame[:, SIZE[1] :]) for frame in frames] == [100, 101, 102]
+
+
+def test_what_is_drawn_has_its_caption():
+    env, recorder = record(DrawnEnv(LENGTHS[:1], batch_size=()), render=True, caption="step {step}")
+    env.rollout(3)
+    strip = Strip.of(SIZE, lines=1)
+    for step, frame in enumerate(decode(recorder.dump().path)):
+        assert read_number(frame[: strip.factor * SIZE[0]]) == name_of(0, 0, step)
+        assert np.abs(frame[strip.top :, :, 1].astype(int) - strip.draw(f"step {step}")).mean() < 2
 
 
 # real environments
