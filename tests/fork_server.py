@@ -1,10 +1,12 @@
-"""A process that has torch imported and forks itself for each script: to import it anew takes seconds of each child.
+"""A process that has modules imported and forks itself for each script: to import torch anew takes seconds of each.
 
-It is told what to run by messages over a Unix socket, whose descriptor is its only argument. With each come four more:
-the child's stdin, stdout and stderr, and where to write the child's id and, once it has ended, its wait status.
+It is told what to run by messages over a Unix socket, whose descriptor is its first argument; the others are the
+modules. With each message come four descriptors more: the child's stdin, stdout and stderr, and where to write the
+child's id and, once it has ended, its wait status.
 """
 
 import gc
+import importlib
 import json
 import os
 import signal
@@ -13,12 +15,6 @@ import struct
 import sys
 import tempfile
 import types
-
-import torch.utils.data  # noqa: F401
-import torchrl.collectors
-import torchrl.data
-import torchrl.envs
-import torchrl.record.loggers  # noqa: F401
 
 MAX_BYTES = 100_000
 
@@ -50,28 +46,35 @@ def watched(streams, status):
     os._exit(0)
 
 
-def become(streams, *, args, cwd, env, new_session):
-    """Make this process look like one that was started by itself."""
+def become(streams, *, path, args, cwd, env, new_session):
+    """Make this process look like one that was started by itself, with the file of a script or without one."""
     if new_session:
         os.setsid()
-    for target, stream in enumerate(streams):
+    for target, (stream, name) in enumerate(zip(streams, ("stdin", "stdout", "stderr"), strict=True)):
         os.dup2(stream, target)
         os.close(stream)
+        was, buffering = getattr(sys, name), 1 if name == "stderr" else -1
+        here = open(target, was.mode, buffering, was.encoding, was.errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, here)
     if cwd:
         os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None  # $TMPDIR may be another one
-    sys.argv[:] = ["-c", *args]
-    sys.path[0] = ""
+    sys.argv[:] = [path or "-c", *args]
+    sys.path[0] = os.path.dirname(path)
     sys.modules["__main__"] = main = types.ModuleType("__main__")
+    if path:
+        main.__file__ = path
     return vars(main)
 
 
+for module in sys.argv[2:]:
+    importlib.import_module(module)
 gc.freeze()  # a child that looks at each object of torch's as it ends copies them all
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
 if request := requests(socket.socket(fileno=int(sys.argv[1]))):
     watched(request[1][:3], request[1][3])
     script = request[0].pop("script")
     # nothing comes after this, so that the script ends as it does by itself
-    exec(compile(script, "<string>", "exec"), become(request[1][:3], **request[0]))
+    exec(compile(script, request[0]["path"] or "<string>", "exec"), become(request[1][:3], **request[0]))

@@ -1,14 +1,16 @@
 """Videos that nobody dumps: of a recorder that is gone, of a process that is told to end."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
+from conftest import START_METHODS
 from numbered_frames import numbered, numbers_in
-from processes import encoders, run_python, started, wait_for_encoders, within
+from processes import encoders, run_python, started, wait_for_encoders, wait_for_signals, within
 
 from vidrec import CSVLogger, VideoRecorder
 from vidrec.recording import lifetime
@@ -376,42 +378,26 @@ def test_a_recorder_made_in_a_thread_is_finished_by_sigterm_if_the_main_thread_h
 # workers
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_that_is_terminated_finishes_its_clip_and_the_parent_keeps_its_own(method, tmp_path):
-    (tmp_path / "work.py").write_text("""
-from numbered_frames import numbered
-from processes import wait_for_signals
-from vidrec import CSVLogger, VideoRecorder
-
-def record(tag, connection=None):
-    recorder = VideoRecorder(CSVLogger("run"), tag, skip=1)
-    for number in range(10):
-        recorder._apply_transform(numbered(number))
-    if connection:
-        connection.send("ready")
-        wait_for_signals()
+def record_until_a_signal(connection):
+    recorder = record("child", *range(10))
+    connection.send("ready")
+    wait_for_signals()
     return recorder
-""")
-    script = f"""
-    import multiprocessing, os, sys
-    sys.path.insert(0, os.getcwd())
-    import work
 
-    context = multiprocessing.get_context({method!r})
-    recorder = work.record("game")
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_a_worker_that_is_terminated_finishes_its_clip_and_the_parent_keeps_its_own(method):
+    context = multiprocessing.get_context(method)
+    recorder = record("game", *range(10))
     here, there = context.Pipe()
-    child = context.Process(target=work.record, args=("child", there))
+    child = context.Process(target=record_until_a_signal, args=(there,))
     child.start()
     there.close()
     assert here.recv() == "ready"
     child.terminate()
     child.join(30)
-    assert child.exitcode == 143, child.exitcode
+    assert child.exitcode == 143
     assert recorder.dump().frames == 10
-    """
-    with started(script) as child:
-        _, errors = child.communicate(timeout=60)
-    assert child.returncode == 0, errors.decode()
     finished(["child_worker1_0.mp4", "game_0.mp4"])
 
 

@@ -224,7 +224,9 @@ MEMORY = """
             clear.write("5")
         return peak()
 
-    recorder = VideoRecorder(eval(sys.argv[1]), "video", skip=1)
+    logger = eval(sys.argv[1])
+    raw = getattr(logger, "video_format", None) in ("pt", "memmap")
+    recorder = VideoRecorder(logger, "video", skip=1, **({} if raw else {"scale": 1}))
     frame = torch.zeros(*map(int, sys.argv[2:]), 3, dtype=torch.uint8)
     recorder._apply_transform(frame)
     recorder.dump()  # what is imported for that, is
