@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import missing
+from conftest import missing, product
 from numbered_frames import numbered
 from processes import COMMAND, run_python, within, without
 from test_repair import RUN, cut_off, leave, part_files, rows, shown, tree
@@ -378,8 +378,10 @@ def test_names_are_printed_in_full_and_as_they_are(tag):
     assert file in call("verify", RUN, env={"PYTHONUTF8": "1"}).stdout
 
 
-@pytest.mark.parametrize("name", [b"\xff\xfe.mp4", "ü.mp4".encode(), b"a\nb.mp4", b"\x1b[31mred.mp4"])
-@pytest.mark.parametrize("env", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {}], ids=["ascii", "C", "as it is"])
+@product(
+    name=[b"\xff\xfe.mp4", "ü.mp4".encode(), b"a\nb.mp4", b"\x1b[31mred.mp4"],
+    env=[{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {}],
+)
 def test_a_name_that_cannot_be_printed_is_no_exception(name, env):
     RUN.mkdir()
     (RUN / os.fsdecode(name)).write_bytes(b"no video")

@@ -520,8 +520,9 @@ def test_a_child_that_is_forked_while_another_thread_reads_the_count_of_frames_d
     assert ended
 
 
+@pytest.mark.parametrize("many", [30, pytest.param(100, marks=pytest.mark.long)])
 @pytest.mark.parametrize("video_format", ["mp4", "memmap"])
-def test_children_that_are_forked_while_threads_record_keep_nobody_waiting(video_format):
+def test_children_that_are_forked_while_threads_record_keep_nobody_waiting(video_format, many):
     script = """
     from vidrec.ffmpeg.encoder import Encoder
 
@@ -540,7 +541,7 @@ def test_children_that_are_forked_while_threads_record_keep_nobody_waiting(video
     for thread in threads:
         thread.start()
     children = []
-    for _ in range(100):
+    for _ in range(int(sys.argv[2])):
         children.append(fork(stay))  # with all that it has inherited
         time.sleep(0.01)
     before = len(counts)
@@ -554,7 +555,7 @@ def test_children_that_are_forked_while_threads_record_keep_nobody_waiting(video
         os.kill(child, signal.SIGKILL)
         ended(child)
     """
-    code, output, errors = run(script, video_format)
+    code, output, errors = run(script, video_format, many)
     assert (code, output) == (0, "[] {3}\n"), errors
 
 
