@@ -371,6 +371,26 @@ def test_a_sigterm_that_comes_while_a_process_forks_ends_it(when):
     assert videos() == {"game_0.mp4": [*range(10)]}
 
 
+def test_a_sigterm_that_comes_while_a_process_forks_waits_for_what_others_do_after_it():
+    hook = """
+    go = False
+    os.register_at_fork(before=lambda: go and terminate())
+    """
+    script = """
+    os.register_at_fork(after_in_parent=lambda: go and time.sleep(0.2))  # Python ignores what a handler raises there
+    recorder = record()
+    go = True
+    child = fork()
+    go = False
+    ended(child)
+    time.sleep(5)
+    print("still there")
+    """
+    code, output, errors = run(script, before=hook)
+    assert (code, output, errors) == (143, "", "")
+    assert videos() == {"game_0.mp4": [*range(10)]}
+
+
 def test_a_sigterm_that_comes_to_a_child_before_it_is_ready_ends_it():
     hook = """
     go = False

@@ -301,7 +301,7 @@ def test_a_handler_that_calls_the_one_before_it_ends_as_that_does():
     script = """
     recorder = record()
     before = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *args: (print("own", flush=True), before(*args)))
+    signal.signal(signal.SIGTERM, lambda *args: (os.write(1, b"own\\n"), before(*args)))
     ready()
     """
     code, output, _, _ = terminated(script)
@@ -399,6 +399,41 @@ def test_a_worker_that_is_terminated_finishes_its_clip_and_the_parent_keeps_its_
     assert child.exitcode == 143
     assert recorder.dump().frames == 10
     finished(["child_worker1_0.mp4", "game_0.mp4"])
+
+
+MOMENTS = """
+    moment = sys.argv[1]
+
+    def profile(frame, event, _):
+        if event == "call" and frame.f_code.co_name == moment:
+            sys.setprofile(None)
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("moment", ["_exit_function", "_run_finalizers", "_finish_at_exit", "finish_all", "unfinished"])
+def test_a_worker_that_is_terminated_while_it_ends_finishes_its_clip(moment):
+    script = """
+    def work():
+        globals().update(recorder=record())
+        sys.setprofile(profile)
+        raise EOFError("no more is to be done")
+
+    child = multiprocessing.get_context("fork").Process(target=work, name="one-1")
+    child.start()
+    child.join(30)
+    print(child.exitcode)
+    """
+    done = run_python(START + MOMENTS + script, moment)
+    assert done.stdout == f"{-signal.SIGTERM}\n", done.stderr
+    finished(["game_worker1_0.mp4"])
+
+
+@pytest.mark.parametrize("moment", ["_finish_at_exit", "finish_all", "unfinished"])
+def test_a_program_that_is_terminated_while_it_ends_finishes_its_clip(moment):
+    done = run_python(START + MOMENTS + "    recorder = record()\n    sys.setprofile(profile)", moment, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    finished()
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5])
