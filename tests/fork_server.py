@@ -5,6 +5,8 @@ modules. With each message come four descriptors more: the child's stdin, stdout
 child's id and, once it has ended, its wait status.
 """
 
+import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -17,6 +19,17 @@ import tempfile
 import types
 
 MAX_BYTES = 100_000
+
+own = set(sys.modules)
+
+
+@atexit.register  # before all others, so that it comes after all others
+def spare():
+    """Leave what was imported here as it is: to take torch to pieces takes a child longer than most scripts."""
+    spared = [sys.modules.pop(name, None) for name in imported]
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(spared))
+    libc = ctypes.CDLL(None)
+    libc.on_exit(libc._exit, None)  # and so in C, once Python has ended
 
 
 def requests(connection):
@@ -71,6 +84,7 @@ def become(streams, *, path, args, cwd, env, new_session):
 
 for module in sys.argv[2:]:
     importlib.import_module(module)
+imported = set(sys.modules) - own
 gc.freeze()  # a child that looks at each object of torch's as it ends copies them all
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
 if request := requests(socket.socket(fileno=int(sys.argv[1]))):

@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import START_METHODS, require, since_torchrl
+from conftest import START_METHODS, product, require, since_torchrl
 from numbered_frames import cells_in, numbered, numbers_in, read_number, rows
 from tensordict import TensorDict
 from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
@@ -170,8 +170,7 @@ def test_each_sub_env_has_its_videos_when_rollouts_stop_at_the_first_that_is_don
     check_episodes(*rollouts)
 
 
-@BATCHED
-@pytest.mark.parametrize("place", ["before", "behind"])
+@product(kind=[SerialEnv, ParallelEnv], place=["before", "behind"])
 def test_what_a_step_counter_cuts_off_is_truncated(kind, place):
     own, counter = recorder(make_grid=False, dump_on_done=True), StepCounter(4)
     env = TransformedEnv(batched(kind), Compose(counter, own) if place == "before" else Compose(own, counter))

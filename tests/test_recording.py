@@ -231,7 +231,7 @@ MEMORY = """
     recorder._apply_transform(frame)
     recorder.dump()  # what is imported for that, is
     for number in range(5000):
-        frame[:, number % 100] += 1
+        frame[:, number % 80] += 1
         recorder._apply_transform(frame)
         if number == 500:
             before = begin_anew()
@@ -252,7 +252,7 @@ LOGGERS = [
 @pytest.mark.parametrize(
     ("logger", "size"),
     [
-        *((logger, (100, 120)) for logger in LOGGERS),
+        *((logger, (64, 80)) for logger in LOGGERS),
         *(pytest.param(logger, (240, 320), marks=pytest.mark.long) for logger in LOGGERS),
     ],
 )
