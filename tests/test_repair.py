@@ -585,7 +585,14 @@ def test_a_clip_that_its_encoder_still_finishes_is_left_alone(tmp_path):
 
 
 CHILD = {
-    "forked": "    child = os.fork()\n    if not child:\n        time.sleep(100)\n",
+    "forked": """
+    here, there = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(there, b".")
+        time.sleep(100)
+    os.read(here, 1)
+""",
     "started": "    child = subprocess.Popen(['sleep', '100'], close_fds=False).pid\n",
 }
 
