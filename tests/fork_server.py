@@ -17,6 +17,7 @@ import struct
 import sys
 import tempfile
 import types
+import weakref
 
 MAX_BYTES = 100_000
 
@@ -59,6 +60,12 @@ def watched(streams, status):
     os._exit(0)
 
 
+def forget_moviepy():
+    """Have it look for FFmpeg anew, as it does when it is imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "moviepy"]:
+        del sys.modules[name]
+
+
 def become(streams, *, path, args, cwd, env, new_session):
     """Make this process look like one that was started by itself, with the file of a script or without one."""
     if new_session:
@@ -71,6 +78,8 @@ def become(streams, *, path, args, cwd, env, new_session):
         setattr(sys, name, here)
     if cwd:
         os.chdir(cwd)
+    if env.get("FFMPEG_BINARY") != os.environ.get("FFMPEG_BINARY"):
+        forget_moviepy()
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None  # $TMPDIR may be another one
@@ -85,6 +94,8 @@ def become(streams, *, path, args, cwd, env, new_session):
 for module in sys.argv[2:]:
     importlib.import_module(module)
 imported = set(sys.modules) - own
+for finalizer in list(weakref.finalize._registry):
+    finalizer.atexit = False
 gc.freeze()  # a child that looks at each object of torch's as it ends copies them all
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
 if request := requests(socket.socket(fileno=int(sys.argv[1]))):

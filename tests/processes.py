@@ -23,11 +23,9 @@ SECONDS = 120
 
 TESTS = Path(__file__).parent
 
-MOVIEPY = ("IPython.display", "PIL.ImageDraw", "dotenv", "imageio.plugins.ffmpeg", "imageio.v3", "proglog")
-"""What moviepy imports; it itself looks for FFmpeg as it is imported."""
-
-TORCH = ("torchrl.collectors", "torchrl.data", "torchrl.envs", "torchrl.record.loggers", *MOVIEPY)
-COMMAND = ("vidrec.cli", *MOVIEPY)
+MOVIEPY = "moviepy.video.io.ffmpeg_reader"
+TORCH = ("torchrl.collectors", "torchrl.data", "torchrl.envs", "torchrl.record.loggers", MOVIEPY)
+COMMAND = ("vidrec.cli", MOVIEPY)
 """What a script has imported: all of others that vidrec needs, or what the command `vidrec` needs, without torch."""
 
 

@@ -455,6 +455,8 @@ WINDOWS = {
 @pytest.mark.parametrize("window", WINDOWS)
 def test_a_child_that_is_forked_while_another_thread_opens_or_closes_a_file_does_not_hold_it(window):
     script = """
+    for name in [name for name in sys.modules if name.partition(".")[0] == "moviepy"]:
+        del sys.modules[name]  # it looks for FFmpeg as it is imported
     import io
     from unittest import mock
     from vidrec.ffmpeg.encoder import Encoder
