@@ -6,6 +6,9 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint c
 
 FUZZ_SECONDS ?= 600
 
+# what is compiled is kept, for all the processes that tests start
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTEST := $(BIN)/python -m pytest
 # a third worker for two cores: many tests wait
 PARALLEL := -n 3 --dist worksteal

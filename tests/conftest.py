@@ -1,5 +1,6 @@
 """What the tests share: their own working directory, the rule for what may be missing, a browser."""
 
+import functools
 import importlib.util
 import itertools
 import multiprocessing.util
@@ -12,6 +13,7 @@ import pytest
 import torchrl
 from numbered_frames import numbered
 from packaging.version import Version
+from torchrl.envs import ParallelEnv, SerialEnv
 
 from vidrec.errors import SettingError
 from vidrec.ffmpeg.encoder import Encoder
@@ -24,6 +26,15 @@ REQUIRE_ALL = bool(os.environ.get("VIDREC_REQUIRE_ALL"))
 
 # the sockets of multiprocessing need a short name: their folder is made here, not in the folder of a test
 multiprocessing.util.get_temp_dir()
+
+# a worker gets all that one of "spawn" gets, but not the seconds to import torch: what it is forked from has that
+multiprocessing.set_start_method("forkserver", force=True)
+multiprocessing.set_forkserver_preload(["torch.utils.data", "torchrl.collectors", "torchrl.record.loggers"])
+SERVICE = {"service_backend": "process", "service_backend_options": {"context": "forkserver"}}
+START_METHODS = ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.long)]
+
+FORKED = functools.partial(ParallelEnv, mp_start_method="fork")
+BATCHED = pytest.mark.parametrize("batched", [SerialEnv, FORKED], ids=["SerialEnv", "ParallelEnv"])
 
 OLD_ENCODED = ["mp4", "webm", "mkv", "gif", "apng"]
 """What every FFmpeg encodes."""

@@ -1,10 +1,14 @@
-"""A process that has torch imported and forks itself for each script: to import it anew takes seconds of each child.
+"""A process that has modules imported and forks itself for each script: to import torch anew takes seconds of each.
 
-It is told what to run by messages over a Unix socket, whose descriptor is its only argument. With each come four more:
-the child's stdin, stdout and stderr, and where to write the child's id and, once it has ended, its wait status.
+It is told what to run by messages over a Unix socket, whose descriptor is its first argument; the others are the
+modules. With each message come four descriptors more: the child's stdin, stdout and stderr, and where to write the
+child's id and, once it has ended, its wait status.
 """
 
+import atexit
+import ctypes
 import gc
+import importlib
 import json
 import os
 import signal
@@ -13,14 +17,20 @@ import struct
 import sys
 import tempfile
 import types
-
-import torch.utils.data  # noqa: F401
-import torchrl.collectors
-import torchrl.data
-import torchrl.envs
-import torchrl.record.loggers  # noqa: F401
+import weakref
 
 MAX_BYTES = 100_000
+
+own = set(sys.modules)
+
+
+@atexit.register  # before all others, so that it comes after all others
+def spare():
+    """Leave what was imported here as it is: to take torch to pieces takes a child longer than most scripts."""
+    spared = [sys.modules.pop(name, None) for name in imported]
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(spared))
+    libc = ctypes.CDLL(None)
+    libc.on_exit(libc._exit, None)  # and so in C, once Python has ended
 
 
 def requests(connection):
@@ -50,28 +60,46 @@ def watched(streams, status):
     os._exit(0)
 
 
-def become(streams, *, args, cwd, env, new_session):
-    """Make this process look like one that was started by itself."""
+def forget_moviepy():
+    """Have it look for FFmpeg anew, as it does when it is imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "moviepy"]:
+        del sys.modules[name]
+
+
+def become(streams, *, path, args, cwd, env, new_session):
+    """Make this process look like one that was started by itself, with the file of a script or without one."""
     if new_session:
         os.setsid()
-    for target, stream in enumerate(streams):
+    for target, (stream, name) in enumerate(zip(streams, ("stdin", "stdout", "stderr"), strict=True)):
         os.dup2(stream, target)
         os.close(stream)
+        was, buffering = getattr(sys, name), 1 if name == "stderr" else -1
+        here = open(target, was.mode, buffering, was.encoding, was.errors, closefd=False)  # noqa: SIM115
+        setattr(sys, name, here)
     if cwd:
         os.chdir(cwd)
+    if env.get("FFMPEG_BINARY") != os.environ.get("FFMPEG_BINARY"):
+        forget_moviepy()
     os.environ.clear()
     os.environ.update(env)
     tempfile.tempdir = None  # $TMPDIR may be another one
-    sys.argv[:] = ["-c", *args]
-    sys.path[0] = ""
+    sys.argv[:] = [path or "-c", *args]
+    sys.path[0] = os.path.dirname(path)
     sys.modules["__main__"] = main = types.ModuleType("__main__")
+    if path:
+        main.__file__ = path
     return vars(main)
 
 
+for module in sys.argv[2:]:
+    importlib.import_module(module)
+imported = set(sys.modules) - own
+for finalizer in list(weakref.finalize._registry):
+    finalizer.atexit = False
 gc.freeze()  # a child that looks at each object of torch's as it ends copies them all
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
 if request := requests(socket.socket(fileno=int(sys.argv[1]))):
     watched(request[1][:3], request[1][3])
     script = request[0].pop("script")
     # nothing comes after this, so that the script ends as it does by itself
-    exec(compile(script, "<string>", "exec"), become(request[1][:3], **request[0]))
+    exec(compile(script, request[0]["path"] or "<string>", "exec"), become(request[1][:3], **request[0]))

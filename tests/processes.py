@@ -17,6 +17,7 @@ import termios
 import textwrap
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,14 +26,20 @@ SECONDS = 120
 
 TESTS = Path(__file__).parent
 
+MOVIEPY = "moviepy.video.io.ffmpeg_reader"
+TORCH = ("torchrl.collectors", "torchrl.data", "torchrl.envs", "torchrl.record.loggers", MOVIEPY)
+COMMAND = ("vidrec.cli", MOVIEPY)
+"""What a script has imported: all of others that vidrec needs, or what the command `vidrec` needs, without torch."""
 
-def run_python(script: str | Path, *args: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a script, or the file of one, to its end, in the working directory."""
-    source = ["-c", textwrap.dedent(script)] if isinstance(script, str) else [str(script)]
-    command = [sys.executable, *source, *map(str, args)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS)
-    assert not check or done.returncode == 0, done.stderr
-    return done
+
+def run_python(
+    script: str | Path, *args: object, check: bool = True, has: Sequence[str] = TORCH, **kwargs
+) -> subprocess.CompletedProcess[str]:
+    """Run a script, or the file of one, to its end, in a process that `has` these modules imported; see `started`."""
+    with started(script, *args, has=has, text=True, bufsize=-1, **kwargs) as child:
+        output, errors = child.communicate()
+    assert not check or child.returncode == 0, errors
+    return subprocess.CompletedProcess(script, child.returncode, output, errors)
 
 
 def without(*packages: str) -> str:
@@ -66,12 +73,12 @@ def _paths():
 
 
 @functools.cache
-def _fork_server():
+def _fork_server(modules):
     """Start the process that forks itself for each script, once; return the socket over which it is told."""
     here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with there:
         server = subprocess.Popen(
-            [sys.executable, str(TESTS / "fork_server.py"), str(there.fileno())],
+            [sys.executable, str(TESTS / "fork_server.py"), str(there.fileno()), *modules],
             env=_paths(),
             pass_fds=[there.fileno()],
             stdin=subprocess.DEVNULL,
@@ -88,22 +95,23 @@ def _fork_server():
 
 
 class ForkedScript(subprocess.Popen):
-    """A script in a process that has torch imported, started by the fork server."""
+    """A script in a process that has modules imported, started by their fork server: they, the script, its file."""
 
     def _execute_child(self, *args):
         # what Popen knows by now: its pipes, by their names there
         known = inspect.signature(super()._execute_child).bind(*args).arguments
         told = {
-            "script": known["args"][0],
-            "args": known["args"][1:],
-            "cwd": os.fspath(known["cwd"] or os.getcwd()),
+            "script": known["args"][1],
+            "path": known["args"][2],
+            "args": known["args"][3:],
+            "cwd": os.path.abspath(known["cwd"] or "."),
             "env": known["env"],
             "new_session": known["start_new_session"],
         }
         self._status, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         streams = [known["p2cread"], known["c2pwrite"], known["errwrite"]]
         with there:
-            socket.send_fds(_fork_server(), [json.dumps(told).encode()], [*streams, there.fileno()])
+            socket.send_fds(_fork_server(known["args"][0]), [json.dumps(told).encode()], [*streams, there.fileno()])
         [self.pid] = struct.unpack("i", self._status.recv(4))
         self._child_created = True
         for stream in streams:
@@ -127,14 +135,17 @@ class ForkedScript(subprocess.Popen):
 
 
 @contextmanager
-def started(script, *args, seconds=SECONDS, env=(), fresh=False, **kwargs):
+def started(script, *args, seconds=SECONDS, env=(), has=TORCH, **kwargs):
     """Start a script that can import what is in this folder; it outlives neither the block nor `seconds`.
 
-    It is a fork of a process that has torch imported, or, if `fresh`, an interpreter of its own.
+    It is a fork of a process that `has` these modules imported, or, if there are none, an interpreter of its own.
     """
-    start, command = (subprocess.Popen, [sys.executable, "-c"]) if fresh else (ForkedScript, [])
+    path = [str(script)] if isinstance(script, Path) else []
+    text = script.read_text() if path else textwrap.dedent(script)
+    start = ForkedScript if has else subprocess.Popen
+    command = [has, text, *(path or [""])] if has else [sys.executable, *(path or ["-c", text])]
     child = start(
-        [*command, textwrap.dedent(script), *map(str, args)],
+        [*command, *map(str, args)],
         env={**_paths(), **dict(env)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import require
+from conftest import BATCHED, product, require
 from numbered_frames import decode, rows
 from tensordict import TensorDict, lazy_stack
 from torchrl.data import Bounded, Categorical, Composite, LazyTensorStorage, ReplayBuffer, Unbounded
-from torchrl.envs import Compose, EnvBase, MarlGroupMapType, ParallelEnv, SerialEnv, TransformedEnv
+from torchrl.envs import Compose, EnvBase, MarlGroupMapType, TransformedEnv
 from torchrl.envs.transforms import Transform
 from worlds import KeepLogger, PixelsEnv
 
@@ -131,9 +131,7 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("batch_size", [(), (1,), (3,), (2, 3)])
-@pytest.mark.parametrize("agents", [1, 2, 3])
+@product(layout=LAYOUTS, batch_size=[(), (1,), (3,), (2, 3)], agents=[1, 2, 3])
 def test_agents_are_side_by_side_or_apart(layout, batch_size, agents):
     made = AgentsEnv({KEY: (agents, *LAYOUTS[layout])}, batch_size, agents=agents)
     settings = {"grid": {}, "no grid": {"make_grid": False}, "agents": {"by_agent": True}}
@@ -299,9 +297,7 @@ def test_skip_center_crop_and_layout(by_agent):
     same(found(), of_envs(frames, by_agent))
 
 
-@pytest.mark.parametrize("by_agent", [False, True])
-@pytest.mark.parametrize("stack", [4, (4, 0), (4, "all")])
-@pytest.mark.parametrize("shape", [(4, H, W), (12, H, W), (4, H, W, 3)], ids=str)
+@product(by_agent=[False, True], stack=[4, (4, 0), (4, "all")], shape=[(4, H, W), (12, H, W), (4, H, W, 3)])
 def test_stacks_inside_of_agents(by_agent, stack, shape):
     made = AgentsEnv({KEY: (2, *shape)}, (3,))
     own = recorder(by_agent=by_agent, make_grid=False, stack=stack)
@@ -589,7 +585,7 @@ class Made:
         return AgentsEnv({KEY: (2, H, W, 3)})
 
 
-@pytest.mark.parametrize("batched", [SerialEnv, ParallelEnv])
+@BATCHED
 def test_recorders_in_workers(batched):
     env = batched(2, [Own(), Own()])
     try:
@@ -606,7 +602,7 @@ def test_recorders_in_workers(batched):
     assert {row["ended"] for row in rows()} == {"terminated"}
 
 
-@pytest.mark.parametrize("batched", [SerialEnv, ParallelEnv])
+@BATCHED
 def test_a_recorder_around_workers(batched):
     env = TransformedEnv(batched(2, Made()), recorder(by_agent=True))
     try:

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import missing
+from conftest import missing, product
 from numbered_frames import numbered
-from processes import in_terminal, run_python, within, without
+from processes import COMMAND, in_terminal, run_python, within, without
 from test_repair import RUN, cut_off, leave, part_files, rows, shown, tree
 
 import vidrec
@@ -29,6 +29,7 @@ from vidrec.tools.repair import repair
 from vidrec.tools.verify import verify
 
 VIDREC = [sys.executable, "-m", "vidrec"]
+AS_A_MODULE = "import runpy; runpy.run_module('vidrec', run_name='__main__', alter_sys=True)"
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +39,11 @@ def _nothing_hangs():
 
 
 def call(*args, cwd=None, env=()):
-    """Run `vidrec`; nothing may come on stderr but what typer says of wrong arguments."""
-    done = subprocess.run(
-        [*VIDREC, *map(str, args)], capture_output=True, text=True, timeout=60, cwd=cwd, env={**os.environ, **dict(env)}
-    )
+    """Run `vidrec`, in an interpreter of its own if that has an `env`.
+
+    Nothing may come on stderr but what typer says of wrong arguments.
+    """
+    done = run_python(AS_A_MODULE, *args, check=False, has=() if env else COMMAND, cwd=cwd, env=env)
     assert "Traceback" not in done.stderr, done.stderr
     assert "\x1b" not in done.stdout + done.stderr
     return done
@@ -375,8 +377,10 @@ def test_names_are_printed_in_full_and_as_they_are(tag):
     assert file in call("verify", RUN, env={"PYTHONUTF8": "1"}).stdout
 
 
-@pytest.mark.parametrize("name", [b"\xff\xfe.mp4", "ü.mp4".encode(), b"a\nb.mp4", b"\x1b[31mred.mp4"])
-@pytest.mark.parametrize("env", [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {}], ids=["ascii", "C", "as it is"])
+@product(
+    name=[b"\xff\xfe.mp4", "ü.mp4".encode(), b"a\nb.mp4", b"\x1b[31mred.mp4"],
+    env=[{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {}],
+)
 def test_a_name_that_cannot_be_printed_is_no_exception(name, env):
     RUN.mkdir()
     (RUN / os.fsdecode(name)).write_bytes(b"no video")
@@ -522,7 +526,7 @@ MODULES = """
 
 @pytest.mark.parametrize("command", [["--help"], ["--version"], ["verify", "."], ["repair", "."], ["repair", "--help"]])
 def test_it_starts_without_torch(command):
-    assert run_python(MODULES, *command).stderr == "\n"
+    assert run_python(MODULES, *command, has=()).stderr == "\n"
 
 
 @pytest.mark.parametrize("video_format", ["mp4", "memmap", "pt"])
@@ -530,7 +534,7 @@ def test_it_looks_at_videos_and_repairs_them_without_torch(video_format):
     path = published(video_format)
     leave(video_format, "left")
     for command in (["info", path], ["repair", RUN], ["verify", RUN]):
-        loaded = run_python(MODULES, *command).stderr.split()
+        loaded = run_python(MODULES, *command, has=COMMAND).stderr.split()
         if (video_format, command[0]) != ("pt", "repair"):  # it writes a pickle that names functions of torch
             assert not {"torch", "torchrl", "tensordict"} & set(loaded), command
     if video_format == "pt":
@@ -556,7 +560,7 @@ def test_it_starts_in_little_more_than_what_it_is_made_with_takes():
 
 def test_without_typer_it_says_what_to_install():
     script = without("typer") + "from vidrec.__main__ import main\nmain()\n"
-    done = run_python(script, check=False)
+    done = run_python(script, check=False, has=())
     assert done.returncode == 1
     assert done.stderr == (
         'vidrec: the command vidrec needs typer, which is not installed: pip install "vidrec[cli]"\n'

@@ -148,9 +148,7 @@ def colourful(frames, height, width):
     return (40 + 20 * n + 60 * y / height + 40 * x / width + 30 * c).astype(np.uint8)
 
 
-@pytest.mark.parametrize("size", [(47, 63), (1, 8), (8, 1)], ids=str)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("video_format", EXACT)
+@product(video_format=EXACT, layout=LAYOUTS, size=[(47, 63), (1, 8), (8, 1)])
 def test_the_layout_in_memory_changes_no_pixel(clip, video_format, layout, size):
     clip, frames = clip(video_format), noise(6, *size).numpy()
     clip.write(laid_out(frames[:2], layout))
@@ -160,8 +158,7 @@ def test_the_layout_in_memory_changes_no_pixel(clip, video_format, layout, size)
     assert np.array_equal(torch.stack(list(clip.finish().iter_frames())), frames)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("video_format", ENCODED)
+@product(video_format=ENCODED, layout=LAYOUTS)
 def test_the_video_is_the_same_from_any_layout_in_memory(clip, video_format, layout):
     frames, decoded = colourful(5, 48, 64), []
     for one in ("HWC", layout):
@@ -452,12 +449,11 @@ def test_an_odd_frame_is_padded_by_its_own_last_row_and_column(clip, video_forma
     assert frame[-1, -1].min() > 200
 
 
-@pytest.mark.parametrize("size", [(48, 64), (31, 45), (210, 160), (1, 8), (8, 1)], ids=str)
-@pytest.mark.parametrize(("video_format", "scale"), [("mp4", 2), ("mp4", 4), ("mp4", 6), ("webm", 2)])
-def test_enlarging_the_planes_gives_the_video_that_enlarging_the_frames_gives(
-    clip, monkeypatch, video_format, scale, size
-):
-    frames, decoded = noise(3, *size), []
+@product(
+    size=[(48, 64), (31, 45), (210, 160), (1, 8), (8, 1)], enlarged=[("mp4", 2), ("mp4", 4), ("mp4", 6), ("webm", 2)]
+)
+def test_enlarging_the_planes_gives_the_video_that_enlarging_the_frames_gives(clip, monkeypatch, size, enlarged):
+    (video_format, scale), frames, decoded = enlarged, noise(3, *size), []
     for chain in ("planes", "frames"):
         one = clip(video_format, scale=scale)
         if chain == "frames":

@@ -20,10 +20,15 @@ from test_faults import FOREVER, VICTIM, dots, kill
 from test_repair import is_ordinary
 
 SYSTEM = shutil.which("ffmpeg")
-FFMPEGS = [SYSTEM or "ffmpeg", *map(str, Path(sys.prefix).glob("ffmpegs/*/imageio_ffmpeg/binaries/ffmpeg-*"))]
+OTHERS = map(str, Path(sys.prefix).glob("ffmpegs/*/imageio_ffmpeg/binaries/ffmpeg-*"))
+FFMPEGS = [
+    pytest.param(path, id=Path(path).name, marks=pytest.mark.long if others else [])
+    for others, paths in enumerate([[SYSTEM or "ffmpeg"], OTHERS])
+    for path in paths
+]
 
 
-@pytest.fixture(params=FFMPEGS, ids=[Path(path).name for path in FFMPEGS])
+@pytest.fixture(params=FFMPEGS)
 def ffmpeg(request, monkeypatch):
     """The FFmpeg that scripts use from here on."""
     if request.param == "ffmpeg":

@@ -1,14 +1,16 @@
 """Videos that nobody dumps: of a recorder that is gone, of a process that is told to end."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
+from conftest import START_METHODS
 from numbered_frames import numbered, numbers_in
-from processes import encoders, run_python, started, wait_for_encoders, within
+from processes import encoders, run_python, started, wait_for_encoders, wait_for_signals, within
 
 from vidrec import CSVLogger, VideoRecorder
 from vidrec.recording import lifetime
@@ -299,7 +301,7 @@ def test_a_handler_that_calls_the_one_before_it_ends_as_that_does():
     script = """
     recorder = record()
     before = signal.getsignal(signal.SIGTERM)
-    signal.signal(signal.SIGTERM, lambda *args: (print("own", flush=True), before(*args)))
+    signal.signal(signal.SIGTERM, lambda *args: (os.write(1, b"own\\n"), before(*args)))
     ready()
     """
     code, output, _, _ = terminated(script)
@@ -376,43 +378,62 @@ def test_a_recorder_made_in_a_thread_is_finished_by_sigterm_if_the_main_thread_h
 # workers
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_worker_that_is_terminated_finishes_its_clip_and_the_parent_keeps_its_own(method, tmp_path):
-    (tmp_path / "work.py").write_text("""
-from numbered_frames import numbered
-from processes import wait_for_signals
-from vidrec import CSVLogger, VideoRecorder
-
-def record(tag, connection=None):
-    recorder = VideoRecorder(CSVLogger("run"), tag, skip=1)
-    for number in range(10):
-        recorder._apply_transform(numbered(number))
-    if connection:
-        connection.send("ready")
-        wait_for_signals()
+def record_until_a_signal(connection):
+    recorder = record("child", *range(10))
+    connection.send("ready")
+    wait_for_signals()
     return recorder
-""")
-    script = f"""
-    import multiprocessing, os, sys
-    sys.path.insert(0, os.getcwd())
-    import work
 
-    context = multiprocessing.get_context({method!r})
-    recorder = work.record("game")
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_a_worker_that_is_terminated_finishes_its_clip_and_the_parent_keeps_its_own(method):
+    context = multiprocessing.get_context(method)
+    recorder = record("game", *range(10))
     here, there = context.Pipe()
-    child = context.Process(target=work.record, args=("child", there))
+    child = context.Process(target=record_until_a_signal, args=(there,))
     child.start()
     there.close()
     assert here.recv() == "ready"
     child.terminate()
     child.join(30)
-    assert child.exitcode == 143, child.exitcode
+    assert child.exitcode == 143
     assert recorder.dump().frames == 10
-    """
-    with started(script) as child:
-        _, errors = child.communicate(timeout=60)
-    assert child.returncode == 0, errors.decode()
     finished(["child_worker1_0.mp4", "game_0.mp4"])
+
+
+MOMENTS = """
+    moment = sys.argv[1]
+
+    def profile(frame, event, _):
+        if event == "call" and frame.f_code.co_name == moment:
+            sys.setprofile(None)
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+@pytest.mark.parametrize("moment", ["_exit_function", "_run_finalizers", "_finish_at_exit", "finish_all", "unfinished"])
+def test_a_worker_that_is_terminated_while_it_ends_finishes_its_clip(moment):
+    script = """
+    def work():
+        globals().update(recorder=record())
+        sys.setprofile(profile)
+        raise EOFError("no more is to be done")
+
+    child = multiprocessing.get_context("fork").Process(target=work, name="one-1")
+    child.start()
+    child.join(30)
+    print(child.exitcode)
+    """
+    done = run_python(START + MOMENTS + script, moment)
+    assert done.stdout == f"{-signal.SIGTERM}\n", done.stderr
+    finished(["game_worker1_0.mp4"])
+
+
+@pytest.mark.parametrize("moment", ["_finish_at_exit", "finish_all", "unfinished"])
+def test_a_program_that_is_terminated_while_it_ends_finishes_its_clip(moment):
+    done = run_python(START + MOMENTS + "    recorder = record()\n    sys.setprofile(profile)", moment, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    finished()
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import product
 from numbered_frames import decode, numbered, probe
 from tensordict import TensorDict
 from torch.nn import functional
@@ -481,8 +482,7 @@ def test_a_colormap_that_colours_nothing_is_refused(shape, colormap):
 SIZES = [(100, 8192), (8192, 64), (64, 1500), (5000, 20), (30, 30), (20, 2049), (4095, 33), (1025, 2), (2, 4097)]
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("video_format", ["mp4", "webm"])
+@product(size=SIZES, video_format=["mp4", "webm"])
 def test_a_file_is_enlarged_to_4096_at_the_most(size, video_format):
     env = TransformedEnv(PixelsEnv(frame=random_frames(*size, 3)), recorder(video_format=video_format))
     env.rollout(2)

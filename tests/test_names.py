@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import require
+from conftest import START_METHODS, require
 from numbered_frames import numbered, numbers_in, rows
+from processes import started
 from torchrl._utils import logger as torchrl_logger
 from torchrl.collectors import Evaluator
 from torchrl.envs import AsyncEnvPool, ParallelEnv, SerialEnv, TransformedEnv
@@ -135,7 +136,7 @@ def log_calls(queue):
     queue.put([(name, step) for name, _, step, _ in logger.calls])
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", START_METHODS)
 def test_a_logger_that_takes_tensors_is_called_with_torchrls_name_in_a_process_too(method):
     context = multiprocessing.get_context(method)
     queue = context.Queue()
@@ -190,30 +191,26 @@ def test_torchrl_does_not_warn_of_recorders_in_workers(caplog):
 # ranks and actors
 
 RANK = """
-import os
-import sys
-sys.path.insert(0, {tests!r})
-import torch.distributed
-from test_names import make_env
-if {init}:
-    torch.distributed.init_process_group("gloo", init_method="file://" + os.getcwd() + "/store",
-        rank=int(sys.argv[1]), world_size=2)
-env = make_env()
-env.rollout(3)
-env.close()
+    import os, sys
+    import torch.distributed
+    from test_names import make_env
+
+    if "RANK" not in os.environ:
+        torch.distributed.init_process_group(
+            "gloo", init_method="file://" + os.getcwd() + "/store", rank=int(sys.argv[1]), world_size=2
+        )
+    env = make_env()
+    env.rollout(3)
+    env.close()
 """
 
 
 @pytest.mark.parametrize("how", ["RANK", pytest.param("init_process_group", marks=pytest.mark.long)])
-def test_each_rank_has_a_name_of_its_own(how, tmp_path):
-    script = tmp_path / "rank.py"
-    script.write_text(RANK.format(tests=str(Path(__file__).parent), init=how != "RANK"))
-    environments = [{"RANK": str(rank), "WORLD_SIZE": "2"} if how == "RANK" else {} for rank in range(2)]
-    ranks = [
-        subprocess.Popen([sys.executable, str(script), str(rank)], env={**os.environ, **environment})
-        for rank, environment in enumerate(environments)
-    ]
-    assert [rank.wait(120) for rank in ranks] == [0, 0]
+def test_each_rank_has_a_name_of_its_own(how):
+    first, second = ({"RANK": rank, "WORLD_SIZE": "2"} if how == "RANK" else {} for rank in "01")
+    with started(RANK, 0, env=first) as one, started(RANK, 1, env=second) as two:
+        for rank in (one, two):
+            assert rank.wait(120) == 0, rank.stderr.read().decode()
     assert videos() == {"video_0", "video_rank1_0"}
 
 

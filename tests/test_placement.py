@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import require, since_torchrl
+from conftest import START_METHODS, product, require, since_torchrl
 from numbered_frames import cells_in, numbered, numbers_in, read_number, rows
 from tensordict import TensorDict
 from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
@@ -170,8 +170,7 @@ def test_each_sub_env_has_its_videos_when_rollouts_stop_at_the_first_that_is_don
     check_episodes(*rollouts)
 
 
-@BATCHED
-@pytest.mark.parametrize("place", ["before", "behind"])
+@product(kind=[SerialEnv, ParallelEnv], place=["before", "behind"])
 def test_what_a_step_counter_cuts_off_is_truncated(kind, place):
     own, counter = recorder(make_grid=False, dump_on_done=True), StepCounter(4)
     env = TransformedEnv(batched(kind), Compose(counter, own) if place == "before" else Compose(own, counter))
@@ -484,7 +483,7 @@ def of_workers(videos):
 
 
 @since_torchrl("0.13")
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.parametrize("start_method", START_METHODS)
 def test_recorders_in_the_workers_each_write_their_own_videos(start_method, tmp_path):
     logger = CSVLogger("run", video_format="mkv")
     env = ParallelEnv(
@@ -505,7 +504,7 @@ def test_recorders_in_the_workers_each_write_their_own_videos(start_method, tmp_
     assert of_workers(found()) == expected
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.parametrize("start_method", START_METHODS)
 def test_recorders_in_the_workers_write_a_video_for_each_episode(start_method, tmp_path):
     logger = CSVLogger("run", video_format="mkv")
     env = ParallelEnv(
@@ -540,7 +539,7 @@ def step_and_leave(logger):
     worker_env(logger, 1, [4]).rollout(6, break_when_any_done=False)
 
 
-@pytest.mark.parametrize("start_method", ["fork", "spawn"])
+@pytest.mark.parametrize("start_method", START_METHODS)
 def test_a_process_that_ends_without_closing_its_env_finishes_its_video(start_method, tmp_path):
     logger = CSVLogger("run", video_format="mkv")
     process = torch.multiprocessing.get_context(start_method).Process(target=step_and_leave, args=(logger,))

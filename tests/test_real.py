@@ -1,8 +1,6 @@
 """Real environments, and the examples: recorded, decoded, and compared with what the environment showed."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 import torchrl.record
 from conftest import missing, require
 from numbered_frames import decode, probe
+from processes import run_python
 from torchrl.envs import GymEnv, TransformedEnv
 
 from vidrec import CSVLogger, VideoRecorder
@@ -58,12 +57,18 @@ def test_a_gymnasium_env_is_recorded_pixel_by_pixel(name, video_format):
     env.close()
 
 
+IN_REAL_TIME = """
+    import runpy, sys, warnings
+    warnings.filterwarnings("error", "this video plays", UserWarning)
+    runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
 def run_example(name):
     require("ale_py", "pygame")
     script = EXAMPLES / f"{name}.py"
     assert len(script.read_text().splitlines()) < 40
-    in_real_time = "error:this video plays:UserWarning"
-    subprocess.run([sys.executable, "-W", in_real_time, script], check=True, capture_output=True)
+    run_python(IN_REAL_TIME, script)
 
 
 @pytest.mark.long

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torchrl.record
-from conftest import ENCODED, product, require, since_torchrl
+from conftest import BATCHED, ENCODED, product, require, since_torchrl
 from numbered_frames import decode, numbered, numbers_in, read_number
 from PIL import Image
 from tensordict import NonTensorData, NonTensorStack, TensorDict
@@ -25,7 +25,6 @@ from torchrl.envs import (
     EnvCreator,
     GymEnv,
     ParallelEnv,
-    SerialEnv,
     StepCounter,
     TransformedEnv,
     check_env_specs,
@@ -223,7 +222,7 @@ def test_layout_says_what_the_shape_does_not():
 # real sources of frames
 
 
-@pytest.mark.parametrize("batched", [SerialEnv, ParallelEnv])
+@BATCHED
 @pytest.mark.parametrize("inside", [True, False])
 def test_frames_rendered_inside_and_outside_of_a_batched_env(batched, inside):
     require("gymnasium", "pygame")
@@ -556,7 +555,8 @@ def test_a_worker_side_recorder_finishes_its_videos_when_the_env_is_closed():
         recorder = VideoRecorder(CSVLogger(f"worker{worker}"), "video", skip=1)
         return TransformedEnv(PixelsEnv(), recorder)
 
-    env = ParallelEnv(2, [EnvCreator(functools.partial(make_env, worker)) for worker in range(2)])
+    makers = [EnvCreator(functools.partial(make_env, worker)) for worker in range(2)]
+    env = ParallelEnv(2, makers, mp_start_method="fork")
     env.rollout(5)
     env.close()
     for worker in range(2):

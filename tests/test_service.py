@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from conftest import since_torchrl
+from conftest import SERVICE, since_torchrl
 from numbered_frames import numbered, numbers_in
 from torchrl.record.loggers import CSVLogger as TorchRLCSVLogger
 
@@ -31,7 +31,7 @@ def serve():
     services = []
 
     def serve(logger_class, **kwargs):
-        services.append(logger_class("run", service_backend="process", **kwargs))
+        services.append(logger_class("run", **SERVICE, **kwargs))
         return services[-1]
 
     yield serve

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import require, since_torchrl
+from conftest import product, require, since_torchrl
 from numbered_frames import probe
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
@@ -209,8 +209,7 @@ def test_the_envs_of_a_serial_env_say_it():
     assert in_real_time(SerialEnv(2, frozen_lake)) == 4
 
 
-@pytest.mark.parametrize("use_buffers", [True, False])
-@pytest.mark.parametrize("start", ["fork", "spawn"])
+@product(start=["fork", "forkserver"], use_buffers=[True, False])
 def test_the_first_worker_of_a_parallel_env_says_it_and_goes_on(start, use_buffers):
     def make():
         return ParallelEnv(2, [frozen_lake, frozen_lake], mp_start_method=start, use_buffers=use_buffers)

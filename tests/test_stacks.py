@@ -9,14 +9,14 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from conftest import require
+from conftest import FORKED, require
 from gymnasium.wrappers import AtariPreprocessing, FrameStackObservation, TransformObservation
 from numbered_frames import decode
 from tensordict import TensorDict
 from torch.nn import functional
 from torchrl import set_auto_unwrap_transformed_env
 from torchrl.data import LazyTensorStorage, ReplayBuffer, SliceSampler, Unbounded
-from torchrl.envs import Compose, GymEnv, GymWrapper, ParallelEnv, SerialEnv, TransformedEnv
+from torchrl.envs import Compose, GymEnv, GymWrapper, SerialEnv, TransformedEnv
 from torchrl.envs.transforms import (
     CatFrames,
     GrayScale,
@@ -310,12 +310,12 @@ def test_stacks_of_a_batch_have_a_video_for_each_env():
 
 def test_what_is_within_a_parallel_env_cannot_be_known():
     with pytest.raises(FrameError, match=BOTH.format("CHW")):
-        video_of(ParallelEnv(2, stacked))
+        video_of(FORKED(2, stacked))
 
 
 @pytest.mark.parametrize("make_grid", [True, False])
 def test_a_stack_within_a_parallel_env_is_said(make_grid):
-    env = TransformedEnv(ParallelEnv(2, stacked), recorder(stack=4, make_grid=make_grid))
+    env = TransformedEnv(FORKED(2, stacked), recorder(stack=4, make_grid=make_grid))
     rollout = env.rollout(3)
     env.transform.dump()
     seen = torch.cat([rollout["pixels"][:, :1], rollout["next", "pixels"]], 1)
@@ -329,8 +329,8 @@ def test_a_stack_within_a_parallel_env_is_said(make_grid):
 
 def test_twelve_channels_within_a_parallel_env_are_refused_until_it_is_said():
     with pytest.raises(FrameError, match=r"no axis of 1, 3 or 4 channels.* or stack= for how many frames"):
-        video_of(ParallelEnv(2, stacked_rgb))
-    video, seen = video_of(ParallelEnv(2, stacked_rgb), stack=4, name="said")
+        video_of(FORKED(2, stacked_rgb))
+    video, seen = video_of(FORKED(2, stacked_rgb), stack=4, name="said")
     newest = rgb(seen[:, :, -3:].movedim(2, -1))
     assert np.array_equal(video, np.concatenate([newest[:, 0], newest[:, 1]], axis=2))
 

@@ -51,7 +51,7 @@ def test_a_dump_in_a_signal_handler_waits_until_the_frame_is_whole(on_error):
 
         thread = threading.Thread(target=interrupt)
         thread.start()
-        env.rollout(60)
+        env.rollout(40)
         stop.set()
         thread.join()
     finally:
@@ -59,7 +59,7 @@ def test_a_dump_in_a_signal_handler_waits_until_the_frame_is_whole(on_error):
     env.close()
     numbers = [numbers_in(path) for path in Path("csv_logs/run/videos").glob("*.mp4")]
     assert len(numbers) > 3
-    assert sorted(number for video in numbers for number in video) == list(range(61))
+    assert sorted(number for video in numbers for number in video) == list(range(41))
     assert all(video == list(range(video[0], video[0] + len(video))) for video in numbers)
     assert not unfinished()
 

@@ -2,9 +2,9 @@
 
 import copy
 import io
+import multiprocessing
 import pickle
 import struct
-import textwrap
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchrl.record
-from conftest import product, require, since_torchrl
+from conftest import START_METHODS, product, require, since_torchrl
 from numbered_frames import decode, numbered, numbers_in, read_number
 from PIL import Image, ImageSequence
 from processes import run_python, without
@@ -295,52 +295,38 @@ def test_a_copy_logs_into_an_event_file_of_its_own(copied):
     assert [(step, numbers_in(saved(data))) for step, data in images()["video"]] == [(1, [1, 2]), (2, [3, 4])]
 
 
-PROCESSES = """
-    import multiprocessing, os, sys
-    from pathlib import Path
-    import torch
-
-    def record(logger, shade, step):
-        from vidrec import VideoRecorder
-        recorder = VideoRecorder(logger, "video", skip=1)
-        for _ in range(3):
-            recorder._apply_transform(torch.full((48, 64, 3), shade, dtype=torch.uint8))
-        recorder.dump(step=step)
-
-    def child(logger):
-        record(logger, 100, 1)
-        logger.log_scalar("loss", 1.0, step=1)
-        logger.experiment.close()
-
-    if __name__ == "__main__":
-        from vidrec import TensorboardLogger
-        logger = TensorboardLogger("run")
-        record(logger, 50, 0)
-        process = multiprocessing.get_context(sys.argv[1]).Process(target=child, args=(logger,))
-        process.start()
-        process.join(60)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-        assert process.exitcode == 0, process.exitcode
-        record(logger, 150, 2)
-"""
+def log_video(logger, number, step):
+    recorder = VideoRecorder(logger, "video", skip=1)
+    record(recorder, [number] * 3)
+    recorder.dump(step=step)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_a_child_process_logs_into_an_event_file_of_its_own_and_does_not_hang(method, tmp_path):
-    script = tmp_path / "script.py"  # spawned children import it
-    script.write_text(textwrap.dedent(PROCESSES))
-    run_python(script, method)
+def log_in_a_child(logger):
+    log_video(logger, 100, 1)
+    logger.log_scalar("loss", 1.0, step=1)
+    logger.experiment.close()
+
+
+@pytest.mark.parametrize("method", START_METHODS)
+def test_a_child_process_logs_into_an_event_file_of_its_own_and_does_not_hang(method):
+    logger = TensorboardLogger("run")
+    log_video(logger, 50, 0)
+    process = multiprocessing.get_context(method).Process(target=log_in_a_child, args=(logger,))
+    process.start()
+    process.join(60)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+    assert process.exitcode == 0
+    log_video(logger, 150, 2)
+    logger.experiment.close()
     files = list(RUN.glob("events.*"))
     assert len(files) == 2
-    shown = {
-        tag: [(step, int(decode(saved(data))[2].max())) for step, data in videos] for tag, videos in images().items()
-    }
-    assert shown.pop("video") == [(0, 50), (2, 150)]
+    shown = {tag: [(step, numbers_in(saved(data))) for step, data in videos] for tag, videos in images().items()}
+    assert shown.pop("video") == [(0, [50] * 3), (2, [150] * 3)]
     [(name, videos)] = shown.items()
     assert name.startswith("video_worker")
-    assert videos == [(1, 100)]
+    assert videos == [(1, [100] * 3)]
     assert left() == []
 
 

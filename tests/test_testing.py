@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import ENCODED, require, since_torchrl
+from conftest import ENCODED, SERVICE, require, since_torchrl
 from torchrl.record.loggers import CSVLogger as TorchRLCSVLogger
 from torchrl.record.loggers.common import Logger
 from worlds import KeepLogger
@@ -62,7 +62,7 @@ def test_a_logger_in_another_process_passes(logger_class):
 
     def make_logger():
         if not services:
-            services.append(logger_class("run", video_format="pt", service_backend="process"))
+            services.append(logger_class("run", video_format="pt", **SERVICE))
         return services[0].client()
 
     try:

@@ -97,7 +97,7 @@ def test_a_class_is_enough_to_make_one_as_get_logger_does(logger_class):
     assert isinstance(logger, Logger)
     assert logger.exp_name == "run"
     pickle.dumps(logger_class)
-    service = ProcessLogger(logger_class, exp_name="served", log_dir="logs")
+    service = ProcessLogger(logger_class, exp_name="served", log_dir="logs", mp_context="forkserver")
     try:
         recorder = VideoRecorder(service.client(), "video", fps=30)
         recorder._apply_transform(torch.zeros(3, 48, 64, dtype=torch.uint8))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import BATCHED, FORKED
 from numbered_frames import decode, numbers_in, rows
 from tensordict import TensorDict
 from torchrl.collectors import Collector
@@ -16,7 +17,6 @@ from torchrl.envs import (
     EnvBase,
     FrameSkipTransform,
     GymEnv,
-    ParallelEnv,
     RewardScaling,
     SerialEnv,
     StepCounter,
@@ -452,7 +452,7 @@ class Own:
 
 
 @pytest.mark.parametrize(
-    ("batched", "close"), [(ParallelEnv, False), (ParallelEnv, True), (SerialEnv, True)], ids=lambda v: str(v)[-20:]
+    ("batched", "close"), [(FORKED, False), (FORKED, True), (SerialEnv, True)], ids=["dump", "close", "SerialEnv"]
 )
 def test_recorders_in_workers(batched, close):
     env = batched(2, [Own(3), Own(3)])
@@ -465,7 +465,7 @@ def test_recorders_in_workers(batched, close):
     assert said() == [("0", "3.0", "3", "terminated")] * 2
 
 
-@pytest.mark.parametrize("batched", [SerialEnv, ParallelEnv])
+@BATCHED
 def test_a_recorder_around_workers(batched):
     own = recorder(make_grid=False)
     env = TransformedEnv(batched(2, functools.partial(EpisodesEnv, [[3]], batch_size=())), own)

@@ -142,8 +142,20 @@ def finish_all() -> None:
 
 def _finish_at_exit() -> None:
     global _ending
-    _ending = True
-    finish_all()
+    with undisturbed():
+        _ending = True
+        finish_all()
+
+
+def _is_about_to_finish(frame: FrameType | None) -> bool:
+    """Return whether the process ends and has yet to finish what is recorded, which an exception there would prevent.
+
+    `frame` is what the main thread does: something that a process of multiprocessing does at its end, or this module.
+    """
+    ends = {(__name__, "_finish_at_exit"), ("multiprocessing.util", "_exit_function")}
+    while frame and (frame.f_globals.get("__name__"), frame.f_code.co_name) not in ends:
+        frame = frame.f_back
+    return frame is not None and not _ending and bool(unfinished())
 
 
 def _finish(recording: Unfinished) -> None:
@@ -203,11 +215,11 @@ def undisturbed() -> Iterator[None]:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     global _held, _ended
-    ours = _is_ours()
-    if _busy and _held is None and not _ended:
+    ours, waits = _is_ours(), _busy > 0 or _is_about_to_finish(frame)
+    if waits and _held is None and not _ended:
         _held = number, not ours
         return
-    second, _ended = _ended or _busy > 0, True
+    second, _ended = _ended or waits, True
     if second or _ending or not _handles_sigterm or not unfinished():
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
@@ -246,11 +258,14 @@ def _after_fork() -> None:
         _busy = max(0, _busy - 1)
         if not _busy and _held is not None:
             (number, _), _held = _held, None
-            threading.Thread(target=_send_later, args=(number,), daemon=True).start()
+            forking = sys._getframe(1).f_back  # the caller of `os.fork`, which has called the hook
+            call = forking.f_lasti if forking else None
+            threading.Thread(target=_send_later, args=(number, forking, call), daemon=True).start()
 
 
-def _send_later(number: int) -> None:
-    time.sleep(0.01)  # until the main thread is back from its fork
+def _send_later(number: int, forking: FrameType | None, call: int | None) -> None:
+    while forking and forking.f_lasti == call:  # the main thread is not back from its fork
+        time.sleep(0.001)
     os.kill(os.getpid(), number)
 
 
