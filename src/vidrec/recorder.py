@@ -513,12 +513,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         try:
             blank = None
             if self._renderer is not None:
-                env, wanting, (_, _, reading) = (
-                    self._source_of[0](),
-                    self._recording.wanting(streams),
-                    self._readings[0],
-                )
-                streams, entries, blank = self._renderer.read(env, source, wanting, reading, tensordict)
+                streams, (_, _, reading) = self._recording.wanting(streams), self._readings[0]
+                env = self._source_of[0]()
+                streams, entries, blank = self._renderer.read(env, source, streams, reading, tensordict)
             else:
                 entries = Entries.read(self._entries(tensordict, source.batch_dims, still=True))
                 if entries and source.picks:
