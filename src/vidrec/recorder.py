@@ -730,9 +730,10 @@ def _missing(key: NestedKey, tensordict: TensorDictBase) -> str:
     """Return what to do about an entry that is not there."""
     there = textwrap.shorten(", ".join(sorted(map(repr, tensordict.keys(True, True)))), 200) or "none"
     return (
-        f"there is no entry {key!r} to record; there are {there}. render=True of the recorder draws an env that can "
-        "render (render_mode='rgb_array'). Pixels in the data come with from_pixels=True of GymEnv, DMControlEnv and "
-        "others, or from PixelRenderTransform before the recorder; in_keys= names an entry that holds frames"
+        f"there is no entry {key!r} to record; there are {there}. Pixels come with from_pixels=True of GymEnv, "
+        "DMControlEnv and others, or from PixelRenderTransform before the recorder; with render=True the recorder has "
+        "them drawn, and the data need none. Both need an env that can render (render_mode='rgb_array'). in_keys= "
+        "names an entry that holds frames"
     )
 
 
