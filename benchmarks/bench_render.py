@@ -1,6 +1,6 @@
 """What recording costs where frames are drawn for it: `render=True`, pixels in the data, and Gymnasium's RecordVideo.
 
-    python benchmarks/bench_render.py [rounds]
+    python benchmarks/bench_render.py [rounds [CartPole or cheetah]]
 
 A step of the same Gymnasium env under TorchRL, in ms, until its last video is published. Each way is measured in each
 round, one after the other; the figures are medians, and in brackets is their ratio to no recording. Ways that draw
@@ -54,6 +54,9 @@ class Cheetah(gymnasium.Env):
 
     def render(self):
         return self.env.physics.render(240, 320, camera_id=0).copy()  # PixelRenderTransform takes no negative strides
+
+    def close(self):
+        self.env.close()  # or else the garbage collector frees the window in the middle of another one's step
 
     def _observation(self, step):
         return np.concatenate(list(step.observation.values()))
@@ -134,10 +137,12 @@ def seconds_per_step(make, policy, way, work):
     return (time.perf_counter() - begin) / done
 
 
-def main(rounds):
+def main(rounds, only=None):
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     for name, make, policy in [("CartPole", cartpole, balance), ("cheetah", cheetah, None)]:
+        if only and name != only:
+            continue
         print(f"\n| {name}, ms a step | {' | '.join(WORK)} |\n|---|{'---|' * len(WORK)}", flush=True)
         taken = {}
         for _ in range(rounds):
@@ -159,4 +164,4 @@ def main(rounds):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, *sys.argv[2:])
