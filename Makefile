@@ -92,7 +92,7 @@ test-ffmpegs: .venv/.ffmpegs  ## the tests of what FFmpeg does, with the oldest 
 
 CORE_TESTS := tests/test_dropin.py tests/test_recorder.py tests/test_obs.py tests/test_envs.py tests/test_placement.py \
 	tests/test_datasets.py tests/test_csv.py tests/test_tee.py tests/test_tensorboard.py tests/test_wandb.py \
-	tests/test_compat.py tests/test_compile.py tests/test_captions.py tests/test_render.py
+	tests/test_compat.py tests/test_compile.py tests/test_captions.py
 
 test-versions: .venvs/.oldest .venvs/.between .venvs/.benchmarl  ## the core of the tests with the lowest versions of everything, and others
 	# what packages of different ages warn each other of is not ours
