@@ -13,6 +13,8 @@ import statistics
 import sys
 import time
 import warnings
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import gymnasium
 import numpy as np
@@ -120,6 +122,8 @@ WAYS = {
 
 def seconds_per_step(make, policy, way, work):
     """Return how long a step takes, the publishing of the last video included."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
     steps, trigger = WORK[work]
     steps //= 20 if way in DRAWS_ALL and work != "all frames" else 1
     env, recorder = way(make, trigger)
@@ -138,8 +142,6 @@ def seconds_per_step(make, policy, way, work):
 
 
 def main(rounds, only=None):
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(1)
     for name, make, policy in [("CartPole", cartpole, balance), ("cheetah", cheetah, None)]:
         if only and name != only:
             continue
@@ -150,7 +152,9 @@ def main(rounds, only=None):
                 for title, way in WAYS.items():
                     if way is plain and work != NEVER:
                         continue
-                    seconds = seconds_per_step(make, policy, way, work)
+                    # in a process of its own: dm_control may hang where the garbage collector frees an earlier window
+                    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                        seconds = process.submit(seconds_per_step, make, policy, way, work).result()
                     taken.setdefault((title, work), []).append(seconds)
                     shutil.rmtree(FOLDER, ignore_errors=True)
         none = statistics.median(taken["no recording", NEVER])
