@@ -351,14 +351,7 @@ def test_one_that_is_set_while_a_signal_waits_gets_it(handler, expected):
 # SIGTERM and forks
 
 
-@pytest.mark.parametrize("when", ["before", "after_in_parent"])
-def test_a_sigterm_that_comes_while_a_process_forks_ends_it(when):
-    # registered before vidrec's hook, these are called between its two
-    hook = f"""
-    go = False
-    os.register_at_fork({when}=lambda: go and terminate())
-    """
-    script = """
+SIGTERM_AT_A_FORK = """
     recorder = record()
     go = True
     child = fork()
@@ -366,8 +359,17 @@ def test_a_sigterm_that_comes_while_a_process_forks_ends_it(when):
     ended(child)
     time.sleep(5)
     print("still there")
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after_in_parent"])
+def test_a_sigterm_that_comes_while_a_process_forks_ends_it(when):
+    # registered before vidrec's hook, these are called between its two
+    hook = f"""
+    go = False
+    os.register_at_fork({when}=lambda: go and terminate())
     """
-    code, output, errors = run(script, before=hook)
+    code, output, errors = run(SIGTERM_AT_A_FORK, before=hook)
     assert (code, output, errors) == (143, "", "")
     assert videos() == {"game_0.mp4": [*range(10)]}
 
@@ -377,17 +379,10 @@ def test_a_sigterm_that_comes_while_a_process_forks_waits_for_what_others_do_aft
     go = False
     os.register_at_fork(before=lambda: go and terminate())
     """
-    script = """
+    slow = """
     os.register_at_fork(after_in_parent=lambda: go and time.sleep(0.2))  # Python ignores what a handler raises there
-    recorder = record()
-    go = True
-    child = fork()
-    go = False
-    ended(child)
-    time.sleep(5)
-    print("still there")
     """
-    code, output, errors = run(script, before=hook)
+    code, output, errors = run(slow + SIGTERM_AT_A_FORK, before=hook)
     assert (code, output, errors) == (143, "", "")
     assert videos() == {"game_0.mp4": [*range(10)]}
 

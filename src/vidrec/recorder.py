@@ -53,9 +53,16 @@ NOT_IN_DATA = "render= draws the environment, and there is none around this reco
 
 NO_AGENTS = "by_agent=True needs an environment, and there is none around this recorder; agents are side by side here"
 
-OF_THIS_PROCESS = (
-    *("_owner", "_samples", "_source", "_source_of", "_graph_keys", "_graph_own", "_graph_call", "_readings"),
-)
+OF_THIS_PROCESS = {
+    "_owner",
+    "_samples",
+    "_source",
+    "_source_of",
+    "_readings",
+    "_graph_keys",
+    "_graph_own",
+    "_graph_call",
+}
 """What a copy does not get: it records for itself."""
 
 _recorders: "weakref.WeakKeyDictionary[EnvBase, dict[str, weakref.ref[VideoRecorder]]]" = weakref.WeakKeyDictionary()

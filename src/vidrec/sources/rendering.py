@@ -288,18 +288,18 @@ def _of_env(tensordict: TensorDictBase | None, id_: int, env: EnvBase) -> Tensor
 
 def _parameters(function: Callable[..., Any]) -> list[str]:
     """Return the names that a function takes; ``"kwargs"`` stands for any."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of a function that is written in C
-        return ["kwargs"]
-    return ["kwargs" if each.kind is each.VAR_KEYWORD else each.name for each in parameters]
+    return ["kwargs" if each.kind is each.VAR_KEYWORD else each.name for each in _signature(function)]
 
 
 def _required(function: Callable[..., Any]) -> list[str]:
     """Return the names that a function must be given by position."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
-        return []
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [each.name for each in parameters if each.kind in positional and each.default is each.empty]
+    return [each.name for each in _signature(function) if each.kind in positional and each.default is each.empty]
+
+
+def _signature(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a function; of one that is written in C, and does not tell, any by name."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -204,7 +205,6 @@ class Batch:
         rows: B, of which each is a trajectory or a part of one; None if there is one axis.
         valid: which steps are no padding, by entries named "mask".
         done: which steps end a trajectory by a flag of theirs.
-        rewards: of each step; None if there are none.
     """
 
     def __init__(self, sample: TensorDictBase) -> None:
@@ -223,8 +223,12 @@ class Batch:
                 self.valid &= rows(mask, self.steps)[:, 0].astype(bool)
         self._terminated, self._truncated = self._flag("terminated"), self._flag("truncated")
         self.done = self._flag("done") | self._terminated | self._truncated
+
+    @cached_property
+    def rewards(self) -> NDArray[np.float64] | None:
+        """The reward of each step; None if there are none."""
         keys = self._outermost("reward")
-        self.rewards = sum_of(keys, self._next, self.steps) if keys else None
+        return sum_of(keys, self._next, self.steps) if keys else None
 
     def data(self) -> Data:
         """Return where captions find the entries of a row."""
