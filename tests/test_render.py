@@ -436,12 +436,19 @@ def test_render_does_not_go_with_what_reads_the_data(settings):
     VideoRecorder(None, "video", render=False, **settings)
 
 
-def test_data_without_an_environment_are_not_drawn():
+def buffer(recorder):
     buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(4), batch_size=2)
     buffer.extend(TensorDict({"a": torch.zeros(4)}, [4]))
-    buffer.append_transform(VideoRecorder(None, "video", render=True))
+    buffer.append_transform(recorder)
+    return buffer
+
+
+def test_data_without_an_environment_are_not_drawn():
     with pytest.raises(SettingError, match="there is none around this recorder"):
-        buffer.sample()
+        buffer(VideoRecorder(None, "video", render=True)).sample()
+    drawn = buffer(VideoRecorder(None, "video", render=True, on_error="warn"))
+    with pytest.warns(VidrecWarning, match="there is none around this recorder"):
+        assert set(drawn.sample().keys()) >= {"a"}
 
 
 # copies

@@ -574,15 +574,14 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _record_sample(self, sample: TensorDictBase | Tensor) -> None:
         """Keep frames that come without an environment."""
         if self._samples is None:
-            if self._in_real_time and not self._recording.tolerates(error := SettingError(NO_ENV)):
-                raise error
-            if self._by_agent and not self._recording.tolerates(error := SettingError(NO_AGENTS)):
-                raise error
-            if self._renderer is not None:
-                raise SettingError(NOT_IN_DATA)
+            for is_asked, text in [(self._in_real_time, NO_ENV), (self._by_agent, NO_AGENTS)]:
+                if is_asked and not self._recording.tolerates(error := SettingError(text)):
+                    raise error
             self.__dict__["_samples"] = Samples(self._recording, self._selection, self._caption)
             self._resolve_readings()
         try:
+            if self._renderer is not None:
+                raise SettingError(NOT_IN_DATA)
             of = sample if isinstance(sample, TensorDictBase) else None
             alone: Found = ("frame", sample, self._readings[0][2], None, 0, False)
             found = [alone] if of is None else self._entries(of, of.batch_dims, still=False)
