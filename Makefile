@@ -40,7 +40,7 @@ PARALLEL := -n 3 --dist worksteal
 	$(PYTHON) -m venv .venvs/$*
 	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt torch
 	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt \
-		--editable ".[examples,cli,tensorboard,wandb]" pytest pytest-xdist hypothesis matplotlib setuptools \
+		--editable ".[examples,cli,tensorboard,wandb]" pytest pytest-timeout pytest-xdist hypothesis matplotlib setuptools \
 		hydra-core tqdm vmas
 	@touch $@
 

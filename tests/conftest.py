@@ -1,6 +1,7 @@
 """What the tests share: their own working directory, the rule for what may be missing, a browser."""
 
 import functools
+import gc
 import importlib.util
 import itertools
 import multiprocessing.util
@@ -13,7 +14,7 @@ import pytest
 import torchrl
 from numbered_frames import numbered
 from packaging.version import Version
-from torchrl.envs import ParallelEnv, SerialEnv
+from torchrl.envs import DMControlEnv, ParallelEnv, SerialEnv
 
 from vidrec.errors import SettingError
 from vidrec.ffmpeg.encoder import Encoder
@@ -32,6 +33,9 @@ multiprocessing.set_start_method("forkserver", force=True)
 multiprocessing.set_forkserver_preload(["torch.utils.data", "torchrl.collectors", "torchrl.record.loggers"])
 SERVICE = {"service_backend": "process", "service_backend_options": {"context": "forkserver"}}
 START_METHODS = ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.long)]
+
+# in a thread of its own dm_control waits for ever where the garbage collector finds an env that has drawn
+os.environ["DISABLE_RENDER_THREAD_OFFLOADING"] = "1"
 
 FORKED = functools.partial(ParallelEnv, mp_start_method="fork")
 BATCHED = pytest.mark.parametrize("batched", [SerialEnv, FORKED], ids=["SerialEnv", "ParallelEnv"])
@@ -87,6 +91,16 @@ def require(*modules: str) -> None:
             missing(f"{module} is not installed")
 
 
+_windows = []
+
+
+def cheetah(**settings):
+    """Make dm_control's, whose windows are freed when the test has ended, and not while another one is drawn."""
+    require("dm_control")
+    _windows.append("cheetah")
+    return DMControlEnv("cheetah", "run", **settings)
+
+
 def since_torchrl(version: str):
     """Mark a test of what TorchRL has since this version; under an older one it is skipped, whatever is required."""
     older = Version(torchrl.__version__) < Version(version)
@@ -100,6 +114,9 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # a test that leaves a clip open would have it published into the folder of another
     for left in lifetime.unfinished():
         left.delete()
+    if _windows:
+        _windows.clear()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """fps="env", a video in real time, and the warning of a video that is not."""
 
+import functools
 import itertools
 import pickle
 import re
@@ -12,11 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import product, require, since_torchrl
+from conftest import cheetah, product, require, since_torchrl
 from numbered_frames import probe
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
-from torchrl.envs import Compose, DMControlEnv, GymEnv, GymWrapper, ParallelEnv, SerialEnv, TransformedEnv
+from torchrl.envs import Compose, GymEnv, GymWrapper, ParallelEnv, SerialEnv, TransformedEnv
 from torchrl.envs.transforms import FrameSkipTransform, StepCounter
 from worlds import KeepLogger, PixelsEnv
 
@@ -73,12 +74,8 @@ def max_and_skip(env):
     return MaxAndSkipObservation(env, skip=3)
 
 
-def cheetah(**settings):
-    def make():
-        require("dm_control")
-        return DMControlEnv("cheetah", "run", from_pixels=True, **settings)
-
-    return make
+def pixels_of_cheetah(**settings):
+    return functools.partial(cheetah, from_pixels=True, **settings)
 
 
 def pistonball():
@@ -137,8 +134,8 @@ REAL = {
     "MiniGrid": (gym("MiniGrid-Empty-5x5-v0"), 10),
     "highway-env": (gym("highway-fast-v0"), 1),
     "highway-env, configured": (gym("highway-fast-v0", config={"policy_frequency": 5}), 5),
-    "dm_control": (cheetah(), 100),
-    "dm_control, frame_skip": (cheetah(frame_skip=4), 25),
+    "dm_control": (pixels_of_cheetah(), 100),
+    "dm_control, frame_skip": (pixels_of_cheetah(frame_skip=4), 25),
 }
 
 
@@ -413,7 +410,11 @@ def test_a_video_that_is_too_fast_is_warned_of_once_in_a_process(warned):
         (gym("HalfCheetah-v5"), {"skip": 1}, "1.5 times as fast as HalfCheetah-v5: fps=30 and skip=1"),
         (gym("ALE/Pong-v5"), {"skip": 1}, "at 0.5 of the speed of ALE/Pong-v5: fps=30 and skip=1"),
         (gym("CartPole-v1"), {"fps": 60}, "2.4 times as fast as CartPole-v1: fps=60 and skip=2"),
-        (cheetah(), {}, "at 0.6 of the speed of DMControlEnv: fps=30 and skip=2, and the env makes 100 steps a second"),
+        (
+            pixels_of_cheetah(),
+            {},
+            "at 0.6 of the speed of DMControlEnv: fps=30 and skip=2, and the env makes 100 steps a second",
+        ),
     ],
     ids=["HalfCheetah", "ALE", "given", "dm_control"],
 )
