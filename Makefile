@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-step panel captions clean
+.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel captions clean
 
 FUZZ_SECONDS ?= 600
 
@@ -51,6 +51,8 @@ PARALLEL := -n 3 --dist worksteal
 
 .venv/.bench: .venv/.torch pyproject.toml constraints.txt
 	$(INSTALL) --editable ".[bench]"
+	# LeRobot asks for an old torch and for much that its encoder of videos does not use
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps lerobot==0.4.4
 	@touch $@
 
 .venv/.fuzz: .venv/.dev
@@ -119,8 +121,14 @@ build: .venv/.dev  ## the wheel, installed alone and tried out
 docs: .venv/.docs  ## the pages and the API as a site, in dist/site; fails at a warning
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-bench: .venv/.bench  ## side by side with TorchRL's recorder; needs the system's ffmpeg libraries
+bench: .venv/.bench  ## side by side with all peers, into benchmarks/RESULTS.md; needs the system's ffmpeg libraries
 	$(BIN)/python benchmarks/bench.py
+
+bench-quick: .venv/.bench  ## a part of it, in two minutes; writes nothing
+	$(BIN)/python benchmarks/bench.py --quick
+
+bench-defaults: .venv/.bench  ## what the defaults of mp4 cost and give; plays them in Chromium and Firefox, if installed
+	$(BIN)/python -W ignore benchmarks/bench_defaults.py
 
 bench-step: .venv/.dev  ## what a step costs the training process, beside TorchRL's recorder
 	$(BIN)/python -W ignore benchmarks/bench_step.py

@@ -1,190 +1,475 @@
-"""Measure vidrec beside TorchRL's own recorder: time, memory, and whether the frames are there.
+"""Measure vidrec beside what a user would record with instead, and write benchmarks/RESULTS.md with its plots.
 
-    python benchmarks/bench.py [--repeat 3] [--frames 1000]
+    python benchmarks/bench.py [--quick]
 
-Every case runs in a fresh process, warmed up with a few frames; repetitions are interleaved, and medians printed. The
-exit code is 0 whatever the figures are. Memory is read from Linux's /proc, and "nan" elsewhere.
+The ways take turns in each round, each in a process of its own that is warmed up with a few frames. Figures are medians
+of the rounds. --quick measures a part with few frames, once, and writes nothing. The exit code is 0 whatever the
+figures are. Ratios are the result: times depend on the machine.
 """
 
 import argparse
+import importlib.metadata
 import json
-import math
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-import torch
-import torchrl.record
-from tensordict import TensorDict, TensorDictBase
-from torchrl.data import Composite, Unbounded
-from torchrl.envs import EnvBase, TransformedEnv
+from peers import ALONE, CRF, PEERS, PRESET
 
-import vidrec
 from vidrec.ffmpeg.program import find_ffmpeg
 
-LIBRARIES = {"vidrec": vidrec, "TorchRL": torchrl.record}
-SIZE, STEP_S, WARM_UP = (480, 640), 0.005, 5
-SHORT, LONG = 100, 10_000
+HERE = Path(__file__).parent
+FFMPEG, ENV, OURS, TORCHRL = "FFmpeg alone", "env alone", "vidrec", "TorchRL, mp4"
+QUICK = [ENV, FFMPEG, OURS, TORCHRL, "mediapy"]
+QUICK_FRAMES, EPISODE_FRAMES = 150, 600
+PACKAGES = [
+    "vidrec",
+    "torch",
+    "torchrl",
+    "torchcodec",
+    "gymnasium",
+    "stable-baselines3",
+    "lerobot",
+    "imageio-ffmpeg",
+    "mediapy",
+    "av",
+]
+
+Case = tuple[str, tuple[Any, ...]]
+Rows = list[dict[str, Any]]
+"""The figures of one case, round after round."""
 
 
-def scene(size: tuple[int, int], length: int = 24) -> torch.Tensor:
-    """Return a loop that looks rendered: a smooth gradient, two moving shapes, mild noise; uint8 ``[T, H, W, 3]``."""
-    rng = np.random.default_rng(0)
-    y, x = (axis / side for axis, side in zip(np.indices(size), size, strict=True))
-    loop = np.empty((length, *size, 3), np.uint8)
-    for frame, phase in zip(loop, 2 * np.pi * np.arange(length) / length, strict=True):
-        colours = np.stack([90 + 120 * x, 60 + 130 * y, 200 - 45 * (x + y)], -1)
-        colours[np.hypot(x - 0.5 - 0.3 * np.cos(phase), y - 0.5 - 0.3 * np.sin(phase)) < 0.1] = 230, 60, 40
-        colours[(abs(x - 0.5 - 0.35 * np.sin(phase)) < 0.08) & (abs(y - 0.8) < 0.05)] = 40, 40, 60
-        frame[:] = np.clip(colours + rng.normal(0, 2, colours.shape), 0, 255)
-    return torch.from_numpy(loop)
+@dataclass(frozen=True)
+class Section:
+    """Cases that are measured side by side: in each round each once, one after another.
+
+    Attributes:
+        cases: by name: a function of `measures` and its arguments.
+    """
+
+    title: str
+    cases: Mapping[str, Case]
+    rounds: int = 3
 
 
-class Simulator(EnvBase):
-    """An env whose step waits, as for a simulator; its frames are made beforehand, and it never ends."""
-
-    def __init__(self, frames: torch.Tensor) -> None:
-        super().__init__()
-        self.frames, self.steps = frames, 0
-        self.observation_spec = Composite(pixels=Unbounded(frames.shape[1:], dtype=torch.uint8))
-        self.action_spec = self.reward_spec = Unbounded((1,))
-
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
-        return TensorDict({"pixels": self.frames[0]})
-
-    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
-        time.sleep(STEP_S)
-        self.steps += 1
-        frame = self.frames[self.steps % len(self.frames)]
-        return TensorDict({"pixels": frame, "reward": torch.zeros(1), "done": torch.zeros(1, dtype=torch.bool)})
-
-    def _set_seed(self, seed: int | None) -> None:
-        pass
+def rollouts(title: str, clip: str, step_s: float, frames: int, *, equal: bool = False, rounds: int = 3) -> Section:
+    """Return the section of one kind of work: the environment and FFmpeg alone, ours, and all peers."""
+    ways = [name for name, peer in PEERS.items() if peer.has_equal or not equal]
+    cases: dict[str, Case] = {name: ("rollout", (name, clip, step_s, frames, equal)) for name in [*ALONE, *ways]}
+    return Section(title, {**cases, FFMPEG: ("ffmpeg_alone", (clip, frames, equal))}, rounds)
 
 
-def roll(env: EnvBase, frames: int) -> None:
-    """Step as a collector does, keeping nothing: the frames are those of the reset and of ``frames - 1`` steps."""
-    tensordict = env.reset()
-    for _ in range(frames - 1):
-        _, tensordict = env.step_and_maybe_reset(tensordict.set("action", torch.zeros(1)))
+EQUAL = f"libx264, crf {CRF}, {PRESET}, not enlarged"
+ROLLOUTS = {
+    "slow": rollouts("480x640, an environment of 5 ms, 1,000 frames", "480x640", 0.005, 1000),
+    "fast": rollouts("480x640, an environment of 0 ms, 400 frames", "480x640", 0.0, 400),
+    "atari": rollouts("MsPacman, 210x160, an environment of 1 ms, 1,000 frames", "MsPacman", 0.001, 1000),
+    "large": rollouts("1080x1920, an environment of 33 ms, 120 frames", "1080x1920", 0.033, 120, rounds=1),
+    "equal": rollouts(
+        f"480x640, an environment of 5 ms, 400 frames; all with {EQUAL}", "480x640", 0.005, 400, equal=True
+    ),
+    "equal atari": rollouts(
+        f"MsPacman, an environment of 1 ms, 1,000 frames; all with {EQUAL}", "MsPacman", 0.001, 1000, equal=True
+    ),
+}
+OTHERS = ["Pong", "CartPole", "cheetah", "84x84", "84x84 noisy", "480x640 noisy"]
+MORE = {
+    "others": Section(
+        "Other frames, an environment of 1 ms, 300 frames",
+        {
+            f"{clip}, {way}": (("ffmpeg_alone", (clip, 300)) if way == FFMPEG else ("rollout", (way, clip, 0.001, 300)))
+            for clip in OTHERS
+            for way in QUICK
+        },
+        1,
+    ),
+    "length": Section(
+        "How long `dump()` takes",
+        {
+            f"{way}, {frames:,} frames": ("rollout", (way, "84x84", 0.0, frames))
+            for way in (OURS, TORCHRL)
+            for frames in (100, 10_000)
+        },
+    ),
+    "memory": Section(
+        "Memory",
+        {OURS: ("rollout", (OURS, "MsPacman", 0.0, 20_000))}
+        | {way: ("rollout", (way, "MsPacman", 0.0, 2_000)) for way in PEERS if way != OURS},
+        1,
+    ),
+    "atari cpu": Section("Playing MsPacman", {"alone": ("atari", (False, 1000)), "recorded": ("atari", (True, 1000))}),
+    "episodes": Section(
+        "Short episodes",
+        {f"{length} frames": ("clips_of", (length, EPISODE_FRAMES, "MsPacman")) for length in (10, EPISODE_FRAMES)},
+    ),
+    "envs": Section("Many environments", {OURS: ("many_envs", (60,))}, 1),
+    "limits": Section(
+        "What nothing can be below", {clip: ("limits", (clip,)) for clip in ("MsPacman", "480x640", "1080x1920")}, 1
+    ),
+}
 
 
-def memory_mb(field: str, process: str | int = "self") -> float:
-    """Return ``VmRSS`` (now) or ``VmHWM`` (the peak) of a process, in MB."""
-    status = Path(f"/proc/{process}/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), math.nan)
+def quick() -> dict[str, Section]:
+    """Return a part of the sections, with few frames, for one round."""
+
+    def shorter(case: Case) -> Case:
+        name, arguments = case
+        at = 1 if name == "ffmpeg_alone" else 3
+        return name, (*arguments[:at], QUICK_FRAMES, *arguments[at + 1 :])
+
+    short = {
+        key: Section(each.title, {name: shorter(each.cases[name]) for name in QUICK if name in each.cases}, 1)
+        for key, each in ROLLOUTS.items()
+        if key in ("slow", "atari")
+    }
+    return short | {"episodes": Section("", MORE["episodes"].cases, 1)}
 
 
-def encoder_mb() -> float:
-    """Return the peak memory of the child processes, in MB."""
-    listing = Path(f"/proc/self/task/{os.getpid()}/children")
-    return sum(memory_mb("VmHWM", child) for child in listing.read_text().split()) if listing.exists() else math.nan
+def measured(case: Case) -> dict[str, Any]:
+    """Measure a case in a process of its own, in a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-W", "ignore", str(HERE / "measures.py"), json.dumps(case)]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{case}\n{done.stderr}")
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
-def count_frames(path: Path) -> int:
-    """Decode a video from beginning to end, and count."""
-    command = [find_ffmpeg(), "-v", "error", "-i", path, "-fps_mode", "passthrough", "-f", "framecrc", "-"]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    return sum(not line.startswith("#") for line in lines)
+@dataclass(frozen=True)
+class Figures:
+    """What was measured in a section: the rows of each of its cases."""
+
+    rows: Mapping[str, Rows]
+
+    def of(self, name: str, field: str) -> float:
+        return median(row[field] for row in self.rows[name])
+
+    def ratios(self, name: str, field: str, over: str | list[str]) -> list[float]:
+        """Return one figure of a case over that of another one, or the largest of several, round by round."""
+        others = [over] if isinstance(over, str) else over
+        return [
+            row[field] / max(self.rows[other][turn][field] for other in others)
+            for turn, row in enumerate(self.rows[name])
+        ]
+
+    def ratio(self, name: str, field: str, over: str | list[str]) -> float:
+        return median(self.ratios(name, field, over))
+
+    def wall(self, name: str) -> float:
+        """Return the time of a rollout and its end over that of the environment alone."""
+        return self.ratio(name, "wall_s", alone(name))
+
+    def cpu(self, name: str) -> float:
+        """Return the CPU time of recording, in all processes, over that of FFmpeg alone."""
+        return (self.of(name, "cpu_s") - self.of(alone(name), "cpu_s")) / self.of(FFMPEG, "cpu_s")
+
+    @property
+    def peers(self) -> list[str]:
+        return [name for name in self.rows if name in PEERS and name != OURS]
 
 
-def rollout_and_dump(case: str, frames: int, size: tuple[int, int], folder: str) -> dict[str, float]:
-    """Time a rollout and the `dump` after it, and measure how far the memory of this process grows meanwhile."""
-    env, library = Simulator(scene(size)), LIBRARIES.get(case)
-    if library is not None:
-        logger = library.CSVLogger("bench", folder, video_format="mp4")
-        env = TransformedEnv(env, library.VideoRecorder(logger, "clip", skip=1))
-    dump = (lambda suffix=None: None) if library is None else env.transform.dump
-    roll(env, WARM_UP)
-    dump("warm_up")
-    np.ones(2 * frames * 3 * math.prod(size), np.uint8)  # so that no one waits for a virtual machine to get its memory
-    before_mb = memory_mb("VmRSS")
-    if sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")  # the peak of the warm-up does not count
-
-    start = time.perf_counter()
-    roll(env, frames)
-    row = {"rollout_s": time.perf_counter() - start, "encoder_mb": encoder_mb()}
-    start = time.perf_counter()
-    dump()
-    row |= {"dump_s": time.perf_counter() - start, "peak_mb": memory_mb("VmHWM") - before_mb}
-    return row | {"frames": sum(count_frames(p) for p in Path(folder).rglob("*.mp4") if "warm_up" not in p.name)}
+def alone(name: str) -> str:
+    """Return the way of the environment that this one steps, without a recorder."""
+    engine = PEERS[name].engine if name in PEERS else None
+    return next((way for way, recorder in ALONE.items() if recorder.engine is engine), ENV)
 
 
-def dump_alone(case: str, frames: int, size: tuple[int, int], folder: str) -> dict[str, float]:
-    """Time vidrec's `dump` after frames that came as fast as they could."""
-    loop = scene(size)
-    recorder = vidrec.VideoRecorder(vidrec.CSVLogger("bench", folder, video_format="mp4"), "clip", skip=1)
-    for length in (WARM_UP, frames):
-        for i in range(length):
-            recorder(TensorDict({"pixels": loop[i % len(loop)][None]}, [1]))
-        start = time.perf_counter()
-        video = recorder.dump()
-        dump_s = time.perf_counter() - start
-    return {"dump_s": dump_s, "frames": count_frames(video.path)}
+def run(sections: Mapping[str, Section]) -> dict[str, Figures]:
+    """Measure all, and say on stderr how far it is."""
+    found = {}
+    for key, section in sections.items():
+        begin = time.perf_counter()
+        rounds = [{name: measured(case) for name, case in section.cases.items()} for _ in range(section.rounds)]
+        found[key] = Figures({name: [row[name] for row in rounds] for name in section.cases})
+        print(f"{section.title or key}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    return found
 
 
-def compare(cases: list[tuple[Any, ...]], repeat: int) -> list[dict[str, float]]:
-    """Measure `cases` in turn, `repeat` times, in a process of its own each time; return the medians of each case."""
+@dataclass(frozen=True)
+class Goal:
+    """One line of what must be reached.
 
-    def measure(*case: Any) -> dict[str, float]:
-        with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-W", "ignore", __file__, "--case", json.dumps([*case, folder])]
-            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-        return json.loads(output.splitlines()[-1])
+    Attributes:
+        bound: in words.
+        ours, theirs: what was measured, theirs of the best of the peers.
+        reached: None where nothing is asked for but the figure.
+    """
 
-    rounds = [[measure(*case) for case in cases] for _ in range(repeat)]
-    return [{name: median(row[name] for row in rows) for name in rows[0]} for rows in zip(*rounds, strict=True)]
+    measure: str
+    bound: str
+    ours: str
+    theirs: str = ""
+    reached: bool | None = None
 
 
-def main(repeat: int, frames: int) -> None:
-    names = ["env alone", *LIBRARIES]
-    try:
-        import torchcodec.encoders  # noqa: F401
-    except Exception as error:
-        names.remove("TorchRL")
-        print(
-            f"No row of TorchRL ({type(error).__name__}): its mp4 needs `pip install torchcodec==0.13.0`, and FFmpeg's"
+def goals(found: Mapping[str, Figures]) -> Iterator[Goal]:
+    """Yield what must be reached, as far as it was measured."""
+    if slow := found.get("slow"):
+        kept = {name: slow.wall(name) for name in slow.peers if not slow.of(name, "lost")}
+        best, ours = min(kept, key=lambda name: kept[name]), slow.wall(OURS)
+        yield Goal(
+            "480x640, 5 ms: wall / env alone",
+            "at most 1.10, and the lowest of all that lose no frame",
+            f"{ours:.2f}",
+            f"{kept[best]:.2f} ({best})",
+            ours <= 1.10 and ours <= kept[best],
         )
-        print("libraries of the system (`apt-get install ffmpeg`)\n")
+        ours = slow.cpu(OURS)
+        theirs = {name: slow.cpu(name) for name in slow.peers}
+        best = min(theirs, key=lambda name: theirs[name])
+        yield Goal(
+            "the same: CPU of recording / FFmpeg alone",
+            "at most 1.10",
+            f"{ours:.2f}",
+            f"{theirs[best]:.2f} ({best})",
+            ours <= 1.10,
+        )
+    if fast := found.get("fast"):
 
-    print(f"{frames} frames of {SIZE[0]}x{SIZE[1]} to mp4, steps of {STEP_S * 1e3:g} ms, medians of {repeat}\n")
-    print("            rollout s   dump s   wall / env alone   peak MB   encoder MB   frames in file")
-    rows = dict(zip(names, compare([(name, frames, SIZE) for name in names], repeat), strict=True))
-    wall = {name: (row["rollout_s"] + row["dump_s"]) / rows["env alone"]["rollout_s"] for name, row in rows.items()}
-    for name, row in rows.items():
-        times = f"{row['rollout_s']:11.2f}{row['dump_s']:9.3f}{wall[name]:19.2f}"
-        print(f"{name:10}{times}{row['peak_mb']:10.1f}{row['encoder_mb']:13.0f}{row['frames']:17.0f}")
-    print(f"\nwall, vidrec / env alone         {wall['vidrec']:7.2f}   target: at most 1.2")
-    if "TorchRL" in rows:
-        (_, ours, theirs), peak_mb = rows.values(), max(rows["vidrec"]["peak_mb"], 1)
-        print(f"dump, vidrec / TorchRL       1 / {theirs['dump_s'] / ours['dump_s']:7.0f}   target: at most 1 / 100")
-        print(f"peak, vidrec / TorchRL       1 / {theirs['peak_mb'] / peak_mb:7.0f}   below 1 MB counted as 1 MB")
-        print(f"peak with the encoder's      1 / {theirs['peak_mb'] / (peak_mb + ours['encoder_mb']):7.0f}")
+        def over_limit(name: str) -> float:
+            return fast.ratio(name, "wall_s", [alone(name), FFMPEG])
 
-    print(f"\ndump of vidrec, frames as fast as they come, medians of {repeat}\n")
-    print(f"{SHORT:>18} frames{LONG:>9} frames   ratio, target: at most 3")
-    for size in ((84, 84), (240, 320)):
-        short, long = compare([("dump", SHORT, size), ("dump", LONG, size)], repeat)
-        lost = SHORT + LONG - short["frames"] - long["frames"]
-        ratio = f"{long['dump_s'] / short['dump_s']:8.2f}" + (f"   {lost:.0f} FRAMES LOST" if lost else "")
-        print(f"{f'{size[0]}x{size[1]}':10}{short['dump_s']:13.3f} s{long['dump_s']:14.3f} s{ratio}")
+        kept = {name: over_limit(name) for name in fast.peers if not fast.of(name, "lost")}
+        best, ours = min(kept, key=lambda name: kept[name]), over_limit(OURS)
+        yield Goal(
+            "480x640, 0 ms: wall / max(env alone, FFmpeg alone)",
+            "at most 1.15",
+            f"{ours:.2f}",
+            f"{kept[best]:.2f} ({best})",
+            ours <= 1.15,
+        )
+    if atari := found.get("atari"):
+        walls = {name: atari.wall(name) for name in atari.peers}
+        best, ours = min(walls, key=lambda name: walls[name]), atari.wall(OURS)
+        yield Goal(
+            "MsPacman, 1 ms, at the defaults: wall / env alone",
+            "lower than every peer's",
+            f"{ours:.2f}",
+            f"{walls[best]:.2f} ({best})",
+            ours < walls[best],
+        )
+    if large := found.get("large"):
+        waits = {name: large.of(name, "wait_s") * 1e3 for name in large.peers}
+        best, ours = min(waits, key=lambda name: waits[name]), large.of(OURS, "wait_s") * 1e3
+        yield Goal(
+            "1080x1920, 33 ms: the longest wait of a step",
+            "at most a frame, 33 ms",
+            f"{ours:.0f} ms",
+            f"{waits[best]:.0f} ms ({best}, {large.of(best, 'lost'):.0f} frames lost)",
+            ours <= 1000 / 30,
+        )
+    if length := found.get("length"):
+        short, long = (length.of(f"{OURS}, {frames:,} frames", "finish_s") for frames in (100, 10_000))
+        theirs_s = length.of(f"{TORCHRL}, 10,000 frames", "finish_s")
+        yield Goal(
+            "`dump()` of 10,000 frames",
+            "as that of 100; at most 1/100 of TorchRL's",
+            f"{long / short:.2f} times that of 100; 1/{theirs_s / long:.0f}",
+            f"{theirs_s:.1f} s (TorchRL)",
+            long < 1.5 * short and long < theirs_s / 100,
+        )
+    if memory := found.get("memory"):
+        [row] = memory.rows[OURS]
+        grown = row["resident_mb"][-1] - row["resident_mb"][5]
+        yield Goal(
+            "growth of the process, frame 500 to 20,000",
+            "at most 8 MB",
+            f"{grown:.1f} MB; FFmpeg's peak {row['child_mb']:.0f} MB",
+            f"{memory.rows[TORCHRL][0]['resident_mb'][-1]:.0f} MB after 2,000 (TorchRL)",
+            grown <= 8,
+        )
+    if played := found.get("atari cpu"):
+        ratio = played.of("recorded", "cpu_s") / played.of("alone", "cpu_s") - 1
+        yield Goal("CPU of recording MsPacman / CPU of playing it", "stated", f"{ratio:.2f}")
+    rollout_rows = [found[key] for key in ROLLOUTS if key in found]
+    if rollout_rows:
+        wrong = sum(int(each.of(OURS, name)) for each in rollout_rows for name in ("lost", "repeated"))
+        worst = {name: sum(int(each.of(name, "lost")) for each in rollout_rows if name in each.rows) for name in PEERS}
+        losers = ", ".join(f"{name} {count}" for name, count in worst.items() if count)
+        yield Goal("frames lost or repeated, in all rollouts below", "0", f"{wrong}", f"lost: {losers}", wrong == 0)
+    if envs := found.get("envs"):
+        [steps] = envs.rows[OURS]
+        ratio = steps["64 envs, a video each"]["vidrec"] / steps["64 envs, a video each"]["write"]
+        yield Goal("64 envs, a video each: CPU of a step / 64 writes", "at most 1.5", f"{ratio:.2f}", "", ratio <= 1.5)
+        ratio = steps["16 of 1,024 envs, a video each"]["vidrec"] / steps["16 envs, a video each"]["vidrec"]
+        yield Goal("16 of 1,024 envs / 16 of 16", "the unwanted cost nothing", f"{ratio:.2f}", "", ratio <= 1.1)
+    if episodes := found.get("episodes"):
+        first = episodes.of("10 frames", "first_ms")
+        yield Goal("start of a clip: first frame to return", "at most 3 ms", f"{first:.1f} ms", "", first <= 3)
+        own, all_ = (
+            episodes.of("10 frames", field) / episodes.of("600 frames", field) for field in ("own_cpu_s", "cpu_s")
+        )
+        yield Goal(
+            "episodes of 10 frames / the same frames in one clip: CPU",
+            "less than 2",
+            f"{own:.1f} of our process, {all_:.1f} in all",
+            "",
+            all_ < 2,
+        )
+
+
+def table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, ["---"] * len(heads), *lines])
+
+
+def goals_table(found: Mapping[str, Figures]) -> str:
+    mark = {True: "yes", False: "**no**", None: "stated"}
+    lines = [(g.measure, g.bound, g.ours, g.theirs, mark[g.reached]) for g in goals(found)]
+    return table(["measure", "must reach", "vidrec", "best of the peers", "reached"], lines)
+
+
+def rollout_table(figures: Figures) -> str:
+    heads = ["", "wall / env alone", "CPU of recording / FFmpeg alone", "longest wait", "finish"]
+    heads += ["memory + children's", "file", "lost", "repeated"]
+    lines = []
+    for name in figures.rows:
+        if name == FFMPEG or name in ALONE:
+            lines.append([name, f"{figures.of(name, 'wall_s'):.2f} s", *[""] * 7])
+            continue
+        ratios = figures.ratios(name, "wall_s", alone(name))
+        spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+        lines.append(
+            [
+                f"**{name}**" if name == OURS else name,
+                f"{median(ratios):.2f}{spread}",
+                f"{figures.cpu(name):.2f}",
+                f"{figures.of(name, 'wait_s') * 1e3:.0f} ms",
+                f"{figures.of(name, 'finish_s') * 1e3:.0f} ms",
+                f"{figures.of(name, 'peak_mb'):.0f} + {figures.of(name, 'child_mb'):.0f} MB",
+                f"{figures.of(name, 'kb'):,.0f} KB",
+                f"{figures.of(name, 'lost'):.0f}",
+                f"{figures.of(name, 'repeated'):.0f}",
+            ]
+        )
+    return table(heads, lines)
+
+
+def others_table(figures: Figures) -> str:
+    lines = [
+        [way, *(f"{figures.ratio(f'{clip}, {way}', 'wall_s', f'{clip}, {ENV}'):.2f}" for clip in OTHERS)]
+        for way in QUICK[2:]
+    ]
+    return table(["wall / env alone", *OTHERS], lines)
+
+
+def envs_table(figures: Figures) -> str:
+    [steps] = figures.rows[OURS]
+    ways = ("vidrec", "TorchRL", "write")
+    lines = [[name, *(f"{step[way]:,.0f} us" for way in ways)] for name, step in steps.items()]
+    return table(
+        ["84x84, CPU of a step beyond that without a recorder", "vidrec", "TorchRL", "the writes alone"], lines
+    )
+
+
+def episodes_table(figures: Figures) -> str:
+    lines = []
+    for name in figures.rows:
+        first, frame, finish = (figures.of(name, f"{which}_ms") for which in ("first", "frame", "finish"))
+        own, all_ = (figures.of(name, field) * 1e3 / EPISODE_FRAMES for field in ("own_cpu_s", "cpu_s"))
+        times = [f"{first:.1f} ms", f"{frame:.2f} ms", f"{finish:.0f} ms", f"{own:.2f} ms", f"{all_:.2f} ms"]
+        lines.append([f"clips of {name}", *times])
+    return table(["", "first frame", "each other", "`dump()`", "CPU of ours, a frame", "in all, a frame"], lines)
+
+
+def limits_table(figures: Figures) -> str:
+    lines = [
+        [clip, *(f"{figures.of(clip, field):.0f} us" for field in ("copy_us", "write_us"))] for clip in figures.rows
+    ]
+    return table(["a frame", "a copy in memory", "a write into a pipe that is emptied"], lines)
+
+
+def machine() -> str:
+    """Return what it was measured on, and with."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    model = next((line.partition(": ")[2] for line in info.splitlines() if line.startswith("model name")), "")
+    ffmpeg = subprocess.run([find_ffmpeg(), "-version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    python = f"Python {platform.python_version()}, FFmpeg {ffmpeg.partition('-')[0]}"
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    return f"{os.cpu_count()} cores ({model or platform.processor()}), {python}, {versions}"
+
+
+def plot(found: Mapping[str, Figures]) -> None:
+    """Draw the time of the rollouts, and memory over frames."""
+    import matplotlib.pyplot as plt
+
+    plt.rcParams["svg.hashsalt"] = "vidrec"  # the same file for the same figures
+    shown = {"slow": "480x640, 5 ms", "fast": "480x640, 0 ms", "atari": "MsPacman, 1 ms"}
+    figure, axes = plt.subplots(1, len(shown), figsize=(12, 3.6), sharey=True)
+    names = [OURS, *found["slow"].peers][::-1]
+    for axis, (key, title) in zip(axes, shown.items(), strict=True):
+        walls = [found[key].wall(name) for name in names]
+        bars = axis.barh(names, walls, color=["tab:blue" if name == OURS else "0.7" for name in names])
+        axis.bar_label(bars, [f"{wall:.2f}" for wall in walls], padding=2)
+        axis.axvline(1, color="0.3", linewidth=0.8)
+        axis.set(title=title, xlabel="wall / env alone")
+        axis.margins(x=0.15)
+    figure.tight_layout()
+    figure.savefig(HERE / "wall.svg", metadata={"Date": None})
+    figure, axis = plt.subplots(figsize=(7, 3.6))
+    for name, [row] in found["memory"].rows.items():
+        numbers = [100 * at for at in range(len(row["resident_mb"]))]
+        axis.plot(numbers, row["resident_mb"], label=name, linewidth=2.5 if name == OURS else 1)
+    axis.set(xlabel="frames of MsPacman", ylabel="MB more than at the first", xlim=(0, 2_000))
+    axis.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(HERE / "memory.svg", metadata={"Date": None})
+
+
+def report(found: Mapping[str, Figures]) -> str:
+    """Return the page of results."""
+    parts = [INTRODUCTION.format(machine=machine(), goals=goals_table(found))]
+    parts += [f"## {section.title}\n\n{rollout_table(found[key])}" for key, section in ROLLOUTS.items()]
+    tables: dict[str, Callable[[Figures], str]] = {
+        "others": others_table,
+        "envs": envs_table,
+        "episodes": episodes_table,
+        "limits": limits_table,
+    }
+    parts += [f"## {MORE[key].title}\n\n{table(found[key])}" for key, table in tables.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+INTRODUCTION = """\
+# Results of `make bench`
+
+This page is written by `make bench`. It ran on {machine}.
+
+The ways take turns in each round, each in a process of its own; figures are medians, with the lowest and highest of the
+rounds in brackets. The environment computes for as long as it says, and makes a new numbered frame each step. Each
+recorder has its own defaults where nothing else is said, and its frames are decoded and counted. Gymnasium's and
+Stable-Baselines3's recorders are compared with an environment of Gymnasium's alone. `TorchRL, pt` encodes nothing.
+
+## What must be reached
+
+{goals}
+
+![time of a rollout and the end of its video, over the environment alone](wall.svg)
+
+![memory of the process over frames](memory.svg)"""
+
+
+def main(is_quick: bool) -> None:
+    if is_quick:
+        print(goals_table(run(quick())))
+        return
+    found = run({**ROLLOUTS, **MORE})
+    (HERE / "RESULTS.md").write_text(report(found))
+    plot(found)
+    print(goals_table(found))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--frames", type=int, default=1000)
-    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.case:
-        print(json.dumps((dump_alone if given.case[0] == "dump" else rollout_and_dump)(*given.case)))
-    else:
-        main(given.repeat, given.frames)
+    parser.add_argument("--quick", action="store_true", help="a part, with few frames, once; nothing is written")
+    main(parser.parse_args().quick)

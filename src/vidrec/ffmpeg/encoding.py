@@ -69,7 +69,12 @@ ENCODER_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "libwebp": {"lossless": "1", "compression_level": "1", "quality": "10"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0", "b:v": "0"},
 }
-PRESETS: Mapping[str, str] = {"libx264": "veryfast", "libx264rgb": "veryfast"}
+SPEED: Mapping[str, Mapping[str, str]] = {
+    # motion is searched by whole pixels only, and in the last frame only
+    "libx264": {"preset": "veryfast", "subq": "0", "refs": "1"},
+    "libx264rgb": {"preset": "veryfast"},
+}
+"""How much an encoder computes, unless a preset is given; docs/quality.md says why."""
 
 OF_FILES = re.compile(r"stats|(?<!pro)file|dump|csv|analysis|recon|clbin|^pass$|multi-?pass")
 """Which options of encoders are the names of files."""
@@ -117,7 +122,7 @@ class Encoding:
         fps: frames per second, above 0 and at most 1000; at most 100 for GIF.
         video_codec: the name of an FFmpeg encoder; None takes the format's own.
         crf: constant rate factor, lower is better. None chooses 20 (mp4), 30 (webm), 0 (mkv, lossless).
-        preset: the encoder's preset; None chooses "veryfast" for x264.
+        preset: the encoder's preset; None chooses "veryfast" for x264, and for libx264 with ``-subq 0 -refs 1``.
         pixel_format: FFmpeg's ``-pix_fmt``; None chooses yuv420p (mp4, webm), or yuv444p for another encoder in mkv.
         scale: a whole factor, 1 to 16, by which frames are enlarged, nearest neighbour. None enlarges frames whose
             colours are stored at half the resolution (yuv420p), by 2, or by 4 if that does not bring the shorter side
@@ -180,7 +185,7 @@ class Encoding:
             )
         if self.codec == "gif" and self.pixel_format is not None:
             raise SettingError(f"pixel_format={self.pixel_format!r} means nothing to a GIF, which has a palette")
-        if self.codec in PRESETS and (self.crf or 0) > X264_MAX_CRF:
+        if self.codec in SPEED and (self.crf or 0) > X264_MAX_CRF:
             raise SettingError(f"crf={self.crf:g} is beyond that of {self.codec}: at most {X264_MAX_CRF}")
         if self.scale is not None and not (isinstance(self.scale, Integral) and 1 <= self.scale <= MAX_SCALE_GIVEN):
             raise SettingError(f"scale={self.scale!r} must be a whole factor from 1 to {MAX_SCALE_GIVEN}")
@@ -242,7 +247,7 @@ class Encoding:
         codec, crf = self.codec, self.crf
         if crf is None and self.video_codec is None:
             crf = self.format.crf
-        preset = self.preset or PRESETS.get(codec)
+        speed = SPEED.get(codec, {}) if self.preset is None else {"preset": self.preset}
         args = ["-c:v", codec]
         for name, value in ENCODER_OPTIONS.get(codec, {}).items():
             if name != "global_palette" or has_option("encoder=gif", name):
@@ -250,8 +255,7 @@ class Encoding:
         args += ["-threads", str(min(threads, os.cpu_count() or 1))]
         args += ["-g", str(max(1, round(GOP_SECONDS * self.fps)))]
         args += [] if crf is None else ["-crf", f"{crf:g}"]
-        args += [] if preset is None else ["-preset", preset]
-        for name, value in self.options.items():
+        for name, value in {**speed, **self.options}.items():
             args += [f"-{name}", value]
         return [*args, *passthrough()]
 

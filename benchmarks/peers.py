@@ -1,0 +1,218 @@
+"""What a user would record with instead, each as its documentation says, and with the settings of FFmpeg equal to ours.
+
+A recorder is made with a folder, a frame's size (height, width), and whether its settings are equal to ours: libx264,
+crf 20, preset veryfast, not enlarged. `wrap` is called with the environment, then `add` with each frame, and each class
+uses what its library needs. `finish` returns when the file is whole.
+"""
+
+import logging
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import numpy as np
+from clips import GymSimulator, Simulator
+from numpy.typing import NDArray
+from torchrl.envs import EnvBase, TransformedEnv
+
+from vidrec.ffmpeg.program import find_ffmpeg
+
+FPS, CRF, PRESET = 30, 20, "veryfast"
+Size = tuple[int, int]
+
+
+class Recorder:
+    """Records nothing: the environment alone.
+
+    Attributes:
+        engine: the library whose environment is stepped.
+        has_equal: whether its settings can be made equal to ours.
+    """
+
+    engine: type[Simulator] | type[GymSimulator] = Simulator
+    has_equal = False
+
+    def __init__(self, folder: Path, size: Size, equal: bool) -> None:
+        self.folder, self.size, self.equal = folder, size, equal
+
+    def wrap(self, env: Any) -> Any:
+        """Return the environment to step."""
+        return env
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Record a frame."""
+
+    def finish(self) -> None:
+        """Return once the file is whole."""
+
+
+class GymAlone(Recorder):
+    engine = GymSimulator
+
+
+class OfTorchRL(Recorder):
+    """A recorder that is a transform: TorchRL's, or ours."""
+
+    library, video_format = "torchrl.record", "mp4"
+
+    def wrap(self, env: EnvBase) -> EnvBase:
+        module = __import__(self.library, fromlist=["VideoRecorder"])
+        logger = module.CSVLogger("run", str(self.folder), video_format=self.video_format, video_fps=FPS)
+        self.recorder = module.VideoRecorder(logger, "video", skip=1, **self.settings())
+        return TransformedEnv(env, self.recorder)
+
+    def settings(self) -> dict[str, Any]:
+        return {}
+
+    def finish(self) -> None:
+        self.recorder.dump()
+
+
+class TorchRLInMemory(OfTorchRL):
+    video_format = "pt"
+
+
+class Vidrec(OfTorchRL):
+    library, has_equal = "vidrec", True
+
+    def settings(self) -> dict[str, Any]:
+        return {"crf": CRF, "preset": PRESET, "scale": 1} if self.equal else {}
+
+
+class RecordVideo(Recorder):
+    engine = GymSimulator
+
+    def wrap(self, env: GymSimulator) -> Any:
+        from gymnasium.wrappers import RecordVideo
+
+        self.env = RecordVideo(env, str(self.folder), episode_trigger=lambda number: True, fps=FPS, disable_logger=True)
+        return self.env
+
+    def finish(self) -> None:
+        self.env.close()
+
+
+class VecVideoRecorder(Recorder):
+    engine = GymSimulator
+    length = 10**9
+
+    def wrap(self, env: GymSimulator) -> Any:
+        from stable_baselines3.common.vec_env import DummyVecEnv, VecVideoRecorder
+
+        self.env = VecVideoRecorder(
+            DummyVecEnv([lambda: env]), str(self.folder), lambda step: step == 0, video_length=self.length
+        )
+        return self.env
+
+    def finish(self) -> None:
+        self.env.close()
+
+
+class ImageioFFmpeg(Recorder):
+    has_equal = True
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        if not hasattr(self, "writer"):
+            import imageio_ffmpeg
+
+            own = {"quality": None, "output_params": ["-crf", str(CRF), "-preset", PRESET], "macro_block_size": 1}
+            path = str(self.folder / "video.mp4")
+            settings = own if self.equal else {}
+            self.writer = imageio_ffmpeg.write_frames(path, self.size[::-1], fps=FPS, **settings)
+            self.writer.send(None)
+        self.writer.send(frame)
+
+    def finish(self) -> None:
+        self.writer.close()
+
+
+class Mediapy(Recorder):
+    has_equal = True
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        if not hasattr(self, "writer"):
+            import mediapy
+
+            mediapy.set_ffmpeg(find_ffmpeg())
+            settings = {"crf": CRF, "ffmpeg_args": f"-preset {PRESET}"} if self.equal else {}
+            self.writer = mediapy.VideoWriter(self.folder / "video.mp4", self.size, fps=FPS, **settings)
+            self.writer.__enter__()
+        self.writer.add_image(frame)
+
+    def finish(self) -> None:
+        self.writer.close()
+
+
+class PyAV(Recorder):
+    """PyAV behind a thread and a queue that blocks when it is full: what one writes who reads how to do it."""
+
+    has_equal = True
+    queue_length = 30
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        if not hasattr(self, "frames"):
+            self.frames: queue.Queue[NDArray[np.uint8] | None] = queue.Queue(self.queue_length)
+            self.thread = threading.Thread(target=self._encode)
+            self.thread.start()
+        self.frames.put(frame)  # the environment makes a new one each step; one that is reused would have to be copied
+
+    def _encode(self) -> None:
+        import av
+
+        with av.open(str(self.folder / "video.mp4"), "w") as container:
+            options = {"crf": str(CRF), "preset": PRESET} if self.equal else {}
+            stream = container.add_stream("libx264", rate=FPS, options=options)
+            stream.height, stream.width = self.size
+            stream.pix_fmt = "yuv420p"
+            while (frame := self.frames.get()) is not None:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            container.mux(stream.encode())
+
+    def finish(self) -> None:
+        self.frames.put(None)
+        self.thread.join()
+
+
+class LeRobot(Recorder):
+    """LeRobot's own `StreamingVideoEncoder`; what its module imports for other things is not installed."""
+
+    has_equal = True
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        if not hasattr(self, "encoder"):
+            settings = {"vcodec": "h264", "crf": CRF, "g": 60} if self.equal else {}
+            self.encoder = _lerobot().StreamingVideoEncoder(FPS, **settings)
+            self.encoder.start_episode(["video"], self.folder)
+        self.encoder.feed_frame("video", frame)
+
+    def finish(self) -> None:
+        self.encoder.finish_episode()
+
+
+def _lerobot() -> ModuleType:
+    others = ["torchvision", "datasets", "datasets.features", "datasets.features.features", "lerobot.datasets.utils"]
+    sys.modules.update({name: mock.MagicMock() for name in others if name not in sys.modules})
+    from lerobot.datasets import compute_stats, video_utils
+
+    assert compute_stats
+    logging.disable(logging.WARNING)  # of dropped frames, which are counted in the file
+    return video_utils
+
+
+ALONE: dict[str, Callable[..., Recorder]] = {"env alone": Recorder, "Gymnasium's env alone": GymAlone}
+PEERS: dict[str, type[Recorder]] = {
+    "vidrec": Vidrec,
+    "TorchRL, mp4": OfTorchRL,
+    "TorchRL, pt": TorchRLInMemory,
+    "Gymnasium RecordVideo": RecordVideo,
+    "SB3 VecVideoRecorder": VecVideoRecorder,
+    "LeRobot StreamingVideoEncoder": LeRobot,
+    "imageio-ffmpeg": ImageioFFmpeg,
+    "mediapy": Mediapy,
+    "PyAV, thread and queue": PyAV,
+}
