@@ -5,6 +5,7 @@
 
 import sys
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ CALLS_RECORDED = {"HWC": 12, "CHW": 12, "float CHW": 21, "grey": 21}
 FILES_RECORDED = {"HWC": 7, "CHW": 7, "float CHW": 8, "grey": 8}
 INSTRUCTIONS_SKIPPED = {"single": 1.5, "grid": 1.5, "videos": 2.5}  # times those of TorchRL's recorder; each counts
 INSTRUCTIONS_RECORDED = 1.5
+FRAMES_COPIED = {"HWC": 0, "CHW": 0, "float CHW": 6, "grey": 0}  # the memory that a step takes, in frames of uint8 RGB
 
 
 def never(number: int) -> bool:
@@ -96,6 +98,26 @@ def times_theirs(frames: torch.Tensor, batch: tuple[int, ...], arguments: dict[s
     return (instructions(ours(**arguments), frames, batch) - empty) / torchrls
 
 
+def bytes_taken(frames: torch.Tensor, batch: tuple[int, ...] = ()) -> int:
+    """Return how much memory one recorded step takes, from torch in all and from Python and NumPy at its peak."""
+    env, tensordict = prepared(frames, ours(skip=1), batch)
+    for _ in range(5):
+        env.step(tensordict.copy())
+    argument = tensordict.copy()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        env.step(argument)
+    by_torch = sum(max(0, event.self_cpu_memory_usage) for event in profile.events())
+    argument = tensordict.copy()
+    tracemalloc.start()
+    try:
+        env.step(argument)
+        by_python = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    env.close()
+    return by_torch + by_python
+
+
 def room(file: str) -> int:
     name = file.partition("/")[0]
     return ROOMS.index(name) if name in ROOMS else len(ROOMS)
@@ -132,6 +154,18 @@ def test_a_recorded_frame_goes_down_through_a_few_files_and_calls(frames):
 
 def test_a_recorded_frame_costs_so_many_instructions():
     assert times_theirs(FRAMES["HWC"], (), {"skip": 1}, skip=1) <= INSTRUCTIONS_RECORDED
+
+
+@pytest.mark.parametrize("frames", FRAMES)
+def test_a_recorded_frame_is_copied_as_seldom_as_can_be(frames):
+    height, width = (-2, -1) if "CHW" in frames else (-3, -2)
+    large = FRAMES[frames].repeat_interleave(4, height).repeat_interleave(4, width)  # Python's own objects are small
+    assert bytes_taken(large) <= (FRAMES_COPIED[frames] + 0.5) * 3 * (4 * 84) ** 2
+
+
+def test_a_grid_is_copied_once():
+    taken = bytes_taken(frames_of((64,)), (64,))
+    assert taken <= 1.5 * PIXELS[0].numel() * 64
 
 
 def test_a_grid_costs_as_many_calls_for_many_envs_as_for_few():
