@@ -25,7 +25,7 @@ import vidrec
 from vidrec import CSVLogger, SettingError, TensorboardLogger, VideoRecorder, VidrecError, VidrecWarning, WandbLogger
 from vidrec.files.index import COLUMNS as INDEX_COLUMNS
 from vidrec.files.index import EPISODE_COLUMNS, START_COLUMNS, VideoIndex
-from vidrec.tools import listing, query
+from vidrec.tools import listing, prune, query
 from vidrec.tools.query import COLUMNS, Condition, duration_s, duration_text
 
 NOW = datetime.now(timezone.utc)
@@ -467,46 +467,62 @@ def test_delete_removes_file_and_row_and_may_be_called_twice():
 
 TRAINING = """
     import sys
-    import time
     from numbered_frames import numbered
-    from vidrec import CSVLogger, VideoRecorder, keep_last
-    from vidrec.episode import Episode
-    recorder = VideoRecorder(CSVLogger("run", ".", "memmap"), "game", skip=1)
-    open_one = VideoRecorder(CSVLogger("run", "."), "open", skip=1)
-    open_one._apply_transform(numbered(0))
+    from vidrec import CSVLogger, VideoRecorder
+    logger = CSVLogger("run", ".", "memmap")
+    kept, brief = (VideoRecorder(logger, tag, skip=1) for tag in ("kept", "brief"))
+    growing = VideoRecorder(CSVLogger("run", "."), "growing", skip=1)
+    growing._apply_transform(numbered(0))
     print("ready", flush=True)
     for number in range(150):
-        recorder._apply_transform(numbered(number))
-        recorder.dump()
-        open_one._apply_transform(numbered(number))
-    print(recorder.dump(), flush=True)
+        for recorder in (kept, brief, growing):
+            recorder._apply_transform(numbered(number))
+        kept.dump()
+        logger.remove_video(brief.dump())
+    print("done", flush=True)
     sys.stdin.readline()
-    print(open_one.dump().frames, flush=True)
+    print(growing.dump().frames, flush=True)
 """
 
 
-def test_listing_and_pruning_while_a_training_records_loses_no_other_video_and_no_row():
+def test_listing_and_pruning_while_a_training_records_and_deletes_takes_nothing_else():
     with started(TRAINING) as training:
         assert training.stdout.readline() == b"ready\n"
         deleted = set()
         while len(deleted) < 100:
-            found = listing.read(RUN)
-            assert not found.deleted
-            assert not found.unreadable
-            assert not [video for video in found.videos if video.tag == "open"]
-            done = answer("prune", RUN, "--where", "step>=20", "--where", "step<120")
+            for _ in range(20):
+                found = listing.read(RUN)
+                assert not found.deleted
+                assert not found.unreadable
+                assert "growing" not in {video.tag for video in found.videos}
+                assert not [video for video in found.videos if video.tag == "kept" and video.step in deleted]
+            done = answer("prune", RUN, "--where", "tag=kept", "--where", "step>=20", "--where", "step<120")
             assert all(one["outcome"] == "deleted" for one in done)
             deleted |= {one["step"] for one in done}
-            assert not [video for video in vidrec.videos(RUN) if video.step in deleted]
-        assert training.stdout.readline() == b"None\n"
-        answer("prune", RUN, "--older-than", "0s", "--where", "tag=open")
+        assert training.stdout.readline() == b"done\n"
+        assert answer("prune", RUN, "--older-than", "0s", "--where", "tag=growing") == []
         training.stdin.write(b"\n")
         assert training.stdout.readline() == b"151\n"
     assert deleted == {*range(20, 120)}
-    left = answer("list", RUN, "--where", "tag=game")
+    left = answer("list", RUN, "--where", "tag=kept")
     assert [one["step"] for one in left] == [*range(20), *range(120, 150)]
     assert [read_number(frame) for frame in vidrec.videos(RUN)[30].iter_frames()] == [130]
     assert call("verify", RUN).returncode == 0
+
+
+def test_a_video_that_a_training_deletes_while_one_looks_is_simply_gone(monkeypatch):
+    path = add()
+    rows_of = VideoIndex.rows
+
+    def then_deleted(self):
+        found = rows_of(self)
+        if self.remove("videos/game_0.mp4"):
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(VideoIndex, "rows", then_deleted)
+    found = listing.read(RUN)
+    assert (found.videos, found.deleted) == ([], [])
 
 
 # 10,000 videos, and what it does not need
@@ -556,8 +572,6 @@ def test_thousands_are_pruned_in_seconds(huge):
     begin = time.process_time()
     found = listing.read(huge)
     shown = [(query.row_of(video, ".", video.path.name), video) for video in found.videos]
-    from vidrec.tools import prune
-
     unwanted = prune.unwanted(shown, keep_best=20, per=["env"])
     assert len(list(prune.prune(unwanted, dry_run=False))) == 10_000 - 8 * 20
     assert time.process_time() - begin < 5
@@ -758,5 +772,6 @@ def test_each_command_on_the_page_prints_what_stands_there():
             old, new = ("\n".join(["```console", *block, "```"]) for block in (lines, printed))
             text = text.replace(old, new, 1)
         PAGE.write_text(text)
+        return
     for lines, printed in page:
         assert masked("\n".join(printed)) == masked("\n".join(lines))

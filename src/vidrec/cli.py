@@ -35,11 +35,10 @@ PIPE_COLUMNS = 10**6
 BAR_AFTER_S = 2
 """How long a command shows no progress bar."""
 
-SHOWN = (
-    *("outcome", "run", "tag", "step", "env", "agent", "episode", "return", "length", "ended"),
-    *("frames", "seconds", "bytes", "age", "file"),
-)
-"""The columns that `vidrec list` and `vidrec prune` show, of those that hold something; JSON has them all."""
+_ABOUT = ("run", "tag", "step", "env", "agent", "episode", "return", "length", "ended")
+LISTED = (*_ABOUT, "frames", "seconds", "bytes", "age", "file")
+PRUNED = ("outcome", *_ABOUT, "bytes", "age", "file")
+"""What `vidrec list` and `vidrec prune` show, of the columns that hold something; JSON has them all."""
 
 TEXT = ("outcome", "run", "tag", "ended", "file")
 """Those that begin at the left."""
@@ -92,7 +91,7 @@ def list_videos(
     if as_json:
         _print([_as_json(row) for row in wanted], as_json)
     else:
-        _print_columns(wanted)
+        _print_columns(wanted, LISTED)
         of = "" if len(wanted) == len(rows) else f" of {len(rows)}"
         typer.echo(f"{len(wanted)}{of} {'video' if len(rows) == 1 else 'videos'}")
     raise typer.Exit(_tell(listing))
@@ -132,7 +131,7 @@ def prune(
     if as_json:
         _print([_as_json(row) for row in found], as_json)
     else:
-        _print_columns(found)
+        _print_columns(found, PRUNED)
         gone = [one.video.bytes for one in done if one.outcome in (prunes.DELETED, prunes.TO_BE_DELETED)]
         typer.echo(
             f"{len(gone)} of {len(rows)} {'video' if len(rows) == 1 else 'videos'}"
@@ -289,25 +288,22 @@ def _print_any_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _print_columns(rows: Sequence[Row]) -> None:
-    """Print rows of `SHOWN` columns, a line each: fast for thousands, where a table with frames is not."""
-    several_runs = len({row["run"] for row in rows}) > 1
-    names = [
-        name for name in SHOWN if any(row.get(name) is not None for row in rows) and (name != "run" or several_runs)
-    ]
-    columns = [(name, [_cell(name, row[name]) for row in rows]) for name in names]
-    padded = []
-    for name, cells in columns:
-        widths = [cell_len(cell) for cell in (name, *cells)]
+def _print_columns(rows: Sequence[Row], names: Sequence[str]) -> None:
+    """Print the columns of these names that hold something, a line for each row: fast for thousands of them."""
+    one_run = len({row["run"] for row in rows}) == 1
+    columns = []
+    for name in names:
+        if all(row[name] is None for row in rows) or (name == "run" and one_run):
+            continue
+        cells = [name, *(_cell(name, row[name]) for row in rows)]
+        widths = [cell_len(cell) for cell in cells]
         widest = max(widths)
         spaces = [" " * (widest - width) for width in widths]
-        text = name in TEXT
-        padded.append(
-            [cell + space if text else space + cell for cell, space in zip((name, *cells), spaces, strict=True)]
-        )
-    _print_any_name()
-    if rows:
-        typer.echo("\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True)))
+        both = (cells, spaces) if name in TEXT else (spaces, cells)
+        columns.append([left + right for left, right in zip(*both, strict=True)])
+    if columns:
+        _print_any_name()
+        typer.echo("\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True)))
 
 
 def _cell(column: str, value: Any) -> str:
@@ -328,13 +324,12 @@ def _bytes(size: int) -> str:
 
 
 def _as_json(row: Row) -> dict[str, Any]:
-    """Return a row of values that JSON has: its time instead of its age, and text for numbers that are none."""
-    return {
-        name: value.isoformat()
-        if isinstance(value, datetime)
-        else str(value)
-        if isinstance(value, float) and not math.isfinite(value)
-        else value
-        for name, value in row.items()
-        if name != "age"
-    }
+    """Return a row as JSON has it: with its time, which stays the same, instead of its age."""
+    return {name: _json_value(value) for name, value in row.items() if name != "age"}
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value that JSON has: text for a time, and for a number that is NaN or infinite."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

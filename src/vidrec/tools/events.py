@@ -78,7 +78,7 @@ def data_of(path: Path, video: EventVideo) -> bytes:
 
 def _values(path: Path) -> Iterator[tuple[Any, int, float]]:
     """Yield each value of a summary, its step, and when it was written, in seconds since 1970."""
-    need("tensorboard", f"to read {path.name}")
+    need("tensorboard", "an event file")
     from google.protobuf.message import DecodeError
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 

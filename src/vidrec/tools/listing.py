@@ -172,14 +172,12 @@ def read_indices(listing: Listing) -> None:
 
 def _read_index(listing: Listing, index: VideoIndex) -> dict[str, Path]:
     """Add the videos of an index; return where those should be that are not there, by what their rows say."""
-    below, missing = f"{listing.folder}{os.sep}", {}
+    below, missing = os.path.join(listing.folder, ""), {}
     for row in index.rows():
         path = os.path.normpath(os.path.join(index.folder, row["file"]))
-        if (
-            path.startswith(below)
-            and scan.is_video(path)
-            and not listing.add(path, index.folder, **_of_row(index, row))
-        ):
+        if not (path.startswith(below) and scan.is_video(path)):
+            continue
+        if not listing.add(path, index.folder, **_of_row(index, row)):
             missing[row["file"]] = Path(path)
     return missing
 
