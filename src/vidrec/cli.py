@@ -85,9 +85,8 @@ def list_videos(
     """List the videos of a folder with what is known of each, without opening one."""
     with _bad_options():
         conditions = [Condition.of(text) for text in where or ()]
-        order = [f"{'-' * text.startswith('-')}{query.column(text.removeprefix('-'))}" for text in sort or ()]
-    listing, rows = _listing(path)
-    wanted = query.sort((row for row, _ in rows if all(holds(row) for holds in conditions)), order)[:n]
+        listing, rows = _listing(path)
+        wanted = query.sort((row for row, _ in rows if all(holds(row) for holds in conditions)), sort or ())[:n]
     if as_json:
         _print([_as_json(row) for row in wanted], as_json)
     else:
@@ -147,13 +146,13 @@ def info(
 ) -> None:
     """Show what is in each video: frames, size, rate, codec, and what videos.csv says of it."""
     found = []
-    files = [file for path in paths for file in (_videos_below(path) if path.is_dir() else [path])]
-    for path in _watch(files):
+    videos = [video for path in paths for video in _videos_of(path)]
+    for file, row in _watch(videos):
         try:
-            about = checks.info(path, scan.row_of(path))
+            about = checks.info(file, row)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             about = {"error": str(error)}
-        about = {"file": str(path)} | about
+        about = {"file": str(file)} | about
         found.append({name: value for name, value in about.items() if name not in ("times", "problem")})
     _print(found, as_json, empty="no videos")
     raise typer.Exit(int(any("error" in about for about in found)))
@@ -231,8 +230,13 @@ def _tell(listing: Listing) -> int:
     return int(bool(listing.unreadable))
 
 
-def _videos_below(folder: Path) -> list[Path]:
-    return [Path(_from_here(path)) for path in scan.videos(folder.resolve())]
+def _videos_of(path: Path) -> list[tuple[Path, dict[str, str] | None]]:
+    """Return a video, or those of a folder, each with its row; None if it has none."""
+    if not path.is_dir():
+        return [(path, scan.row_of(path))]
+    folder = path.resolve()
+    rows = scan.rows(folder, scan.indices(folder))
+    return [(Path(_from_here(video)), rows[video][0] if video in rows else None) for video in scan.videos(folder)]
 
 
 def _from_here(path: Path) -> str:
