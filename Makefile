@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel captions clean
+.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel captions commands clean
 
 FUZZ_SECONDS ?= 600
 
@@ -139,6 +139,9 @@ panel: .venv/.dev  ## take the screenshot of TensorBoard in docs/loggers.md agai
 captions: .venv/.examples  ## record the GIF of README.md again, with examples/captions.py
 	folder=$$(mktemp -d) && cd $$folder && $(CURDIR)/$(BIN)/python $(CURDIR)/examples/captions.py && \
 		mv videos/captions/videos/pong_0.gif $(CURDIR)/docs/captions.gif
+
+commands: .venv/.dev  ## run the commands of docs/cli.md again, and write there what they print
+	VIDREC_SAVE_OUTPUT=1 $(PYTEST) -q tests/test_listing.py -k on_the_page
 
 clean:
 	rm -rf .venv .venvs dist

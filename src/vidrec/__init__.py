@@ -5,6 +5,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vidrec.clips.folder import FolderVideo as FolderVideo
+    from vidrec.clips.folder import videos as videos
     from vidrec.clips.video import Video as Video
     from vidrec.clips.write import write as write
     from vidrec.episode import Episode as Episode
@@ -56,6 +58,7 @@ _NAMES = {
     "loggers.wandb": ("WandbLogger",),
     "recorder": ("PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"),
     "sources.captions": ("Moment",),
+    "clips.folder": ("FolderVideo", "videos"),
     "clips.video": ("Video",),
     "clips.write": ("write",),
 }

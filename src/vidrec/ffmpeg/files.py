@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.program import passthrough, run, run_ffmpeg
 from vidrec.files import forks
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def _input(path: Path) -> list[str]:
@@ -29,7 +30,7 @@ def _input(path: Path) -> list[str]:
     return ["-f", "webp_anim" if moves else "webp_pipe", "-i", f"file:{path}"]
 
 
-def read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
+def read_frames(path: Path, frames: int) -> "Iterator[np.ndarray[Any, Any]]":
     """Yield the first `frames` frames of a video, uint8 ``[H, W, 3]`` each, read-only, by moviepy's reader.
 
     Raises:
@@ -58,7 +59,8 @@ def at_constant_rate(path: Path, folder: Path, fps: Fraction = Fraction(30)) -> 
     return copy
 
 
-def _read_frames(path: Path, frames: int) -> Iterator[np.ndarray[Any, Any]]:
+def _read_frames(path: Path, frames: int) -> "Iterator[np.ndarray[Any, Any]]":
+    import numpy as np  # which the command line need not wait for
     from moviepy.video.io.ffmpeg_reader import FFMPEG_VideoReader
 
     # check_duration=False: a clip that was cut off by a crash does not know its length, and is read all the same

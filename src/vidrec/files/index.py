@@ -5,7 +5,7 @@ import csv
 import fcntl
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -60,8 +60,7 @@ class VideoIndex:
             raise ValueError(f"{self.path} cannot be read: {error}") from error
         if rows and "file" not in header:
             raise ValueError(f"{self.path} cannot be read: it has no column file")
-        named = [column for column in enumerate(header) if column[1]]
-        return [{column: row[at] if at < len(row) else "" for at, column in named} for row in rows]
+        return _by_column(header, rows)
 
     def next_step(self, tag: str, counts: Callable[[str], bool] = lambda file: True) -> int:
         """Return the step after the highest of a tag, 0 if it has none.
@@ -111,6 +110,32 @@ class VideoIndex:
                 self._replace([header, *kept])
             return len(kept) < len(rows)
 
+    def delete(self, rows: Iterable[Mapping[str, str]]) -> dict[str, OSError | None]:
+        """Delete the files of these rows and the rows, while nobody else writes.
+
+        A row that has changed or is gone meanwhile is left alone, and so is its file.
+
+        Args:
+            rows: as `rows` returned them.
+
+        Returns:
+            The file of each row that was found, and None, or why it could not be deleted; it has its row then.
+        """
+        wanted = {row["file"]: row for row in rows}
+        done: dict[str, OSError | None] = {}
+        with self._locked() as index:
+            header, *lines = _lines(index)
+            named = _by_column(header, lines)
+            for row in named:
+                file = row.get("file", "")
+                if file not in done and wanted.get(file) == row:
+                    done[file] = _unlink(self.folder / file)
+            deleted = {file for file, error in done.items() if error is None}
+            if deleted:
+                both = zip(lines, named, strict=True)
+                self._replace([header, *(line for line, row in both if row["file"] not in deleted)])
+        return done
+
     def _replace(self, rows: Iterable[Sequence[Any]]) -> None:
         """Replace the index by another one, whole or not at all."""
         new = self.path.with_name(f"{NAME}{MARK}{secrets.token_hex(4)}")
@@ -145,6 +170,21 @@ def shape_text(shape: Iterable[object]) -> str:
 def time_text(time: datetime) -> str:
     """Return what a row says of a time: ISO 8601 in UTC, such as ``2026-11-29T10:00:00+00:00``."""
     return time.astimezone(timezone.utc).isoformat(timespec="seconds")
+
+
+def _by_column(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[dict[str, str]]:
+    """Return rows by the columns that have a name; what a row lacks is empty."""
+    named = [column for column in enumerate(header) if column[1]]
+    return [{column: row[at] if at < len(row) else "" for at, column in named} for row in rows]
+
+
+def _unlink(path: Path) -> OSError | None:
+    """Delete a file, which may be gone, and return why that could not be."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        return error
+    return None
 
 
 def _lines(index: TextIO) -> Iterator[list[str]]:

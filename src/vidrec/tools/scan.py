@@ -75,12 +75,18 @@ class LeftClip:
 
 def videos(folder: Path) -> list[Path]:
     """Return the finished videos in a folder and those below it."""
-    return [path for path in _files(folder) if path.suffix in SUFFIXES and names.MARK not in path.name]
+    return [path for path in files(folder) if is_video(path.name)]
+
+
+def is_video(path: str) -> bool:
+    """Return whether a file has the name of a finished video."""
+    name = os.path.basename(path)
+    return os.path.splitext(name)[1] in SUFFIXES and names.MARK not in name
 
 
 def left_clips(folder: Path) -> list[LeftClip]:
     """Return the clips in a folder and those below it that are not finished."""
-    return _left_clips(_files(folder, names.MARK))
+    return _left_clips(files(folder, names.MARK))
 
 
 def _left_clips(paths: Iterable[Path]) -> list[LeftClip]:
@@ -106,13 +112,13 @@ def left_clip(clip: LeftClip) -> LeftClip | None:
 
 def left_copies(folder: Path) -> list[Path]:
     """Return files that were copied from others, which are there, when their process ended."""
-    found = _files(folder)
+    found = files(folder)
     return [path for path in found if _COPY.fullmatch(path.name) and not names.in_use(path) and _size(path)]
 
 
 def indices(folder: Path) -> Iterator[VideoIndex]:
     """Yield the indices in a folder and those below it, and those above that may be about it."""
-    for path in _files(folder):
+    for path in files(folder):
         if path.name == NAME:
             yield VideoIndex(path.parent)
     for place in folder.parents:
@@ -148,11 +154,12 @@ def _rows(index: VideoIndex) -> list[dict[str, str]]:
         return []
 
 
-def _files(folder: Path, mark: str = "") -> list[Path]:
+def files(folder: Path, mark: str = "") -> list[Path]:
     """Return all files in a folder and those below it, behind links too, each folder once, whose names hold `mark`."""
     found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     for place, below, found_names in os.walk(folder, followlinks=True):
+        below.sort(key=lambda name: (os.path.islink(os.path.join(place, name)), name))
         status = os.stat(place)
         if (status.st_dev, status.st_ino) in seen:
             below.clear()

@@ -15,6 +15,10 @@ from vidrec.ffmpeg.files import contents
 from vidrec.files.torch_file import measure
 from vidrec.tools import scan
 
+DAMAGED, ROW, DELETED, UNFINISHED = "damaged", "row", "deleted", "unfinished"
+"""The kinds of problems: a video or an index that cannot be read as it should be; a row that is missing, double, or
+says something else than the file; a row of a video that somebody deleted; what a crash left."""
+
 NO_ROW = "has no row in videos.csv"
 NO_FILE = "was deleted; `vidrec repair --sync` drops its row"
 
@@ -24,16 +28,18 @@ Watch = Callable[[list[Path]], Iterable[Path]]
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a file."""
+    """What is wrong with a file, and of which kind it is."""
 
     file: Path
+    kind: str
     problem: str
 
 
 def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
     """Yield what is wrong in a folder and those below it: with each video, its row in ``videos.csv``, or what is left.
 
-    Each video is decoded. A clip that is being recorded is no problem.
+    Each video is decoded. A row of a video that somebody deleted is a problem of a kind of its own. A clip that is
+    being recorded is no problem.
 
     Args:
         folder: where to look.
@@ -45,15 +51,15 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
         try:
             index.rows()
         except (OSError, ValueError) as error:
-            yield Problem(index.path, f"cannot be read: {error}")
+            yield Problem(index.path, DAMAGED, f"cannot be read: {error}")
     paths = scan.videos(folder)
     for path in watch(paths):
         own = rows.get(path, [])
         if len(own) > 1:
-            yield Problem(path, f"has {len(own)} rows in videos.csv")
-        for problem in list(problems(path, own[0] if own else None)):
-            if path.exists():  # or else it was deleted meanwhile
-                yield Problem(path, problem)
+            yield Problem(path, ROW, f"has {len(own)} rows in videos.csv")
+        found = list(problems(path, own[0] if own else None))
+        if path.exists():  # or else it was deleted meanwhile
+            yield from found
     alone = {path for path in {*paths, *rows} if any(path.is_relative_to(index.folder) for index in indices)}
     for pause_s in (0.0, 0.1, 1.0):  # a training may be about to add or delete the other
         if alone:
@@ -61,31 +67,32 @@ def verify(folder: Path, watch: Watch = iter) -> Iterator[Problem]:
             rows = scan.rows(folder, indices)
             alone = {path for path in alone if path.exists() != (path in rows)}
     for path in sorted(alone):
-        yield Problem(path, NO_ROW if path.exists() else NO_FILE)
+        yield Problem(path, ROW, NO_ROW) if path.exists() else Problem(path, DELETED, NO_FILE)
     for clip in scan.left_clips(folder):
         if not clip.in_use and not clip.gone:
-            yield Problem(clip.first, "is an unfinished clip; `vidrec repair` makes a video of it")
+            yield Problem(clip.first, UNFINISHED, "is an unfinished clip; `vidrec repair` makes a video of it")
     for path in scan.left_copies(folder):
-        yield Problem(path, "is a copy that was cut off; `vidrec repair` deletes it")
+        yield Problem(path, UNFINISHED, "is a copy that was cut off; `vidrec repair` deletes it")
 
 
-def problems(path: Path, row: dict[str, str] | None) -> Iterator[str]:
+def problems(path: Path, row: dict[str, str] | None) -> Iterator[Problem]:
     """Yield what is wrong with a video; `row` is that of the index."""
     try:
         about = info(path, row, decode=True)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        yield f"cannot be read: {error}"
+        yield Problem(path, DAMAGED, f"cannot be read: {error}")
         return
     if about["problem"]:
-        yield f"is damaged: {about['problem']}"
+        yield Problem(path, DAMAGED, f"is damaged: {about['problem']}")
     times = about["times"]
     for frame, (one, two) in enumerate(pairwise(times), 1):
         if two <= one:
-            yield f"frame {frame} is shown at {float(two):g} s, and the one before it at {float(one):g} s"
+            order = f"frame {frame} is shown at {float(two):g} s, and the one before it at {float(one):g} s"
+            yield Problem(path, DAMAGED, order)
             break
     for column in ("frames", "height", "width"):
         if row is not None and row.get(column) != str(about[column]):
-            yield f"has {column} {about[column]}, and {shown(row.get(column))} in videos.csv"
+            yield Problem(path, ROW, f"has {column} {about[column]}, and {shown(row.get(column))} in videos.csv")
 
 
 def info(path: Path, row: dict[str, str] | None = None, *, decode: bool = False) -> dict[str, Any]:
