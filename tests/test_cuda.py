@@ -45,17 +45,17 @@ def on_device(x):
     return x.clone().as_subclass(OnDevice)
 
 
-class LateCopy:
+class LateCopy(transfer.Copy):
     """A copy that takes effect when it is waited for, of what its source held when it was enqueued."""
 
     made, waited, alive = [], [], weakref.WeakSet()
 
-    def __init__(self, source):
+    def _begin(self, source):
         assert source.is_contiguous()
-        self.host = torch.full(source.shape, GARBAGE, dtype=source.dtype).as_subclass(Tensor)
         self.source, self.number, self.owner = source.as_subclass(Tensor).clone(), len(self.made), os.getpid()
         self.made.append(self.number)
         self.alive.add(self)
+        return torch.full(source.shape, GARBAGE, dtype=source.dtype).as_subclass(Tensor)
 
     def wait(self):
         self.waited.append(self.number)
@@ -378,8 +378,7 @@ def test_the_middle_of_a_frame_is_cut_out_before_it_is_copied():
     assert np.abs(shown[:, 12:-12, 12:-12].astype(int) - torch.stack(whole).numpy()[:, 12:-12, 12:-12]).mean() < 20
 
 
-def test_captions_are_drawn_in_main_memory_below_the_frame_of_their_step(monkeypatch):
-    monkeypatch.setattr(sys.modules[__name__], "WAITS", {})
+def test_captions_are_drawn_in_main_memory_below_the_frame_of_their_step(may_wait):
     env, recorder = recorded(DeviceEnv(), caption=lambda moment: frames.append(moment.frame.copy()) or "text")
     frames = []
     steps(env, 3)
@@ -564,3 +563,60 @@ def test_a_copy_of_a_recorder_has_nothing_on_its_way():
     for other in (recorder.clone(), copy.deepcopy(recorder), pickle.loads(pickle.dumps(recorder))):
         assert other.dump() is None
     assert numbers(recorder.dump()) == [name_of(0, 0, step) for step in range(3)]
+
+
+# what the recorder says of episodes
+
+
+class AllOnDeviceEnv(EpisodesEnv):
+    """An env with everything on the device."""
+
+    def _out(self, **more):
+        out = super()._out(**more)
+        return out.apply(on_device)
+
+
+@pytest.fixture
+def may_wait(monkeypatch):
+    """Let whoever likes wait for the device, and call it back: TorchRL does, in a reset and in ``env.step``."""
+
+    def set_(allowed):
+        monkeypatch.setattr(sys.modules[__name__], "WAITS", set() if allowed else strict)
+
+    strict = WAITS
+    set_(True)
+    return set_
+
+
+@pytest.mark.parametrize("lengths", [[[4]], [[4], [3], [6]], [[2], [9], [4]]], ids=str)
+def test_a_video_of_one_episode_says_the_same_of_it_whether_it_is_on_a_device_or_not(lengths, may_wait):
+    said = []
+    for kind in (EpisodesEnv, AllOnDeviceEnv):
+        env = kind(lengths, () if len(lengths) == 1 else None)
+        env, recorder = recorded(env, CSVLogger(kind.__name__), make_grid=False)
+        tensordict = env.reset()
+        may_wait(False)
+        for _ in range(4):
+            made, waited = len(LateCopy.made), len(LateCopy.waited)
+            env._step(tensordict)
+            assert all(number < made for number in LateCopy.waited[waited:])
+            assert len(LateCopy.made) == made + (0 if kind is EpisodesEnv else 2)
+        may_wait(True)
+        recorder.dump()
+        said.append([(video.frames, video.episode) for video in recorder.videos])
+    assert said[0] == said[1]
+    assert any(episode is not None for _, episode in said[0])
+
+
+def test_an_episode_that_is_reset_on_a_device_begins_its_return_anew(may_wait):
+    said = []
+    for kind in (EpisodesEnv, AllOnDeviceEnv):
+        env, recorder = recorded(kind([[3, 2]], ()), CSVLogger(kind.__name__))
+        episodes = []
+        for _ in range(2):
+            tensordict = env.reset()
+            while not tensordict["done"]:
+                tensordict = env.step(tensordict.set("action", torch.zeros(1)))["next"]
+            episodes.append(recorder.dump().episode)
+        said.append([(episode.length, episode.return_, episode.ended) for episode in episodes])
+    assert said[0] == said[1] == [(3, 3.0, "terminated"), (2, 2.0, "terminated")]

@@ -468,7 +468,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         try:
             if source.captions is not None:
                 source.captions.progress.reset(tensordict)
-            source.begin(which)
+            source.begin(which, tensordict_reset)
         except Exception as error:
             if not self._recording.tolerates(error):
                 raise

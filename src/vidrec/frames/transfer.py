@@ -6,17 +6,23 @@ reads the frames.
 """
 
 import ctypes
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vidrec.files import forks
 
-class Copy(Protocol):
-    """A copy of a tensor that was enqueued when this was made.
+
+class Copy(ABC):
+    """A copy of a tensor, enqueued when this is made.
+
+    Args:
+        source: contiguous, on a device.
 
     Attributes:
         host: the target, in main memory; what it holds is not defined before `wait` has returned.
@@ -24,20 +30,32 @@ class Copy(Protocol):
 
     host: Tensor
 
-    def __init__(self, source: Tensor) -> None: ...
+    def __init__(self, source: Tensor) -> None:
+        self.host = self._begin(source)
+        forks.detach_in_child(self)
 
+    @abstractmethod
+    def _begin(self, source: Tensor) -> Tensor:
+        """Enqueue the copy, and return its target."""
+
+    @abstractmethod
     def wait(self) -> None:
         """Return when `host` holds what `source` held at that place of the stream; do not wait for what came later."""
 
+    def detach(self) -> None:
+        """Keep the memory for ever: to free it is a call of CUDA's, which a forked child must not make."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
 
-class PinnedCopy:
-    """A `Copy` from a CUDA device, on its current stream."""
 
-    def __init__(self, source: Tensor) -> None:
-        self.host = torch.empty(source.shape, dtype=source.dtype, pin_memory=True)
-        self.host.copy_(source, non_blocking=True)
+class PinnedCopy(Copy):
+    """A copy from a CUDA device, on its current stream, into pinned memory."""
+
+    def _begin(self, source: Tensor) -> Tensor:
+        host = torch.empty(source.shape, dtype=source.dtype, pin_memory=True)
+        host.copy_(source, non_blocking=True)
         self._event = torch.cuda.Event(blocking=True)
         self._event.record(torch.cuda.current_stream(source.device))
+        return host
 
     def wait(self) -> None:
         self._event.synchronize()
@@ -70,10 +88,6 @@ class _Transfer:
                     self._error = error
         if self._error is not None:
             raise self._error
-
-    def abandon(self) -> None:
-        """Keep the memory for ever: to free it is a call of CUDA's, which a forked child must not make."""
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._copy))
 
 
 class Arriving:
@@ -112,7 +126,3 @@ class Arriving:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
         self._transfer.wait()
         return self._frames if self._known.all() else self._frames[self._known]
-
-    def abandon(self) -> None:
-        """Let go of them in a forked child."""
-        self._transfer.abandon()

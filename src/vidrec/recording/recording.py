@@ -665,8 +665,6 @@ class Recording:
         self._busy = self._catches_up = self._arriving = False
         self._later.clear()
         for stream in self.streams.values():
-            if stream.arriving is not None:
-                stream.arriving.abandon()
             stream.detach()
         for entry in (*self.pending, *self._closed):
             entry.output.detach()
