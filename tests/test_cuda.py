@@ -12,12 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numbered_frames import cells_in, decode, numbered, numbers_in, read_number
+from numbered_frames import cells_in, decode, numbered, numbers_in, probe, read_number
 from torch import Tensor
 from torchrl.envs import TransformedEnv
 from worlds import EpisodesEnv, KeepLogger, PixelsEnv, name_of
 
-from vidrec import CSVLogger, FrameError, VideoRecorder, VidrecWarning
+from vidrec import CSVLogger, Encoding, FrameError, SettingError, VideoRecorder, VidrecWarning
+from vidrec.errors import Once
+from vidrec.ffmpeg import encoding
+from vidrec.ffmpeg.encoding import try_out
+from vidrec.ffmpeg.program import NoEncoderError, has_option
 from vidrec.frames import Colours, Entries, Look, Reading, transfer
 from vidrec.frames.pixels import to_rgb
 from vidrec.recording import lifetime
@@ -620,3 +624,149 @@ def test_an_episode_that_is_reset_on_a_device_begins_its_return_anew(may_wait):
             episodes.append(recorder.dump().episode)
         said.append([(episode.length, episode.return_, episode.ended) for episode in episodes])
     assert said[0] == said[1] == [(3, 3.0, "terminated"), (2, 2.0, "terminated")]
+
+
+# an encoder that needs a GPU
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """Tell again what was told before."""
+    monkeypatch.setattr(encoding, "_tell_instead", Once())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which may encode")
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("video_format", ["mp4", "mkv"])
+def test_where_no_gpu_encodes_x264_does_and_one_warning_says_so(video_format):
+    logger = CSVLogger("run", video_format=video_format)
+    env, recorder = recorded(PixelsEnv(), logger, video_codec="h264_nvenc", preset="p7", options={"cq": 25})
+
+    def record():
+        env.rollout(2)
+        return recorder.dump()
+
+    with pytest.warns(VidrecWarning, match=r"h264_nvenc does not encode frames of \(48, 64\)") as told:
+        first = record()
+    second = record()
+    assert len(told) == 1
+    assert "libx264 takes its place" in str(told[0].message)
+    assert first.encoding.codec == second.encoding.codec == "libx264"
+    assert first.encoding.crf == 20
+    assert "h264" in probe(first.path)
+    assert [numbers(first), numbers(second)] == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.usefixtures("anew")
+def test_such_an_encoder_is_tried_at_the_size_of_the_frames_and_used_if_it_can(monkeypatch):
+    tried = []
+    monkeypatch.setattr(encoding, "try_out", lambda *what: tried.append(what))
+    asked = Encoding.of("mp4", video_codec="h264_nvenc", scale=2)
+    assert asked.usable((720, 1280)) is asked
+    assert tried[-1] == (asked, (720, 1280))
+    args = asked.ffmpeg_args((720, 1280))
+    assert args[args.index("-c:v") + 1] == "h264_nvenc"
+    assert args[args.index("-cq") + 1] == "20"
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"crf": 20}, "'crf' is no option of the encoder h264_nvenc"),
+        ({"options": {"nonsense": 1}}, "'nonsense' is no option of the encoder h264_nvenc"),
+        ({"pixel_format": "gray"}, "'gray' is no pixel format of the encoder h264_nvenc"),
+    ],
+)
+def test_what_it_does_not_know_is_refused_before_the_rollout(settings, why):
+    if not has_option("encoder=h264_nvenc", "preset"):
+        pytest.skip("this FFmpeg has no h264_nvenc")
+    with pytest.raises(SettingError, match=why):
+        Encoding.of("mp4", video_codec="h264_nvenc", **settings)
+
+
+def test_a_format_that_x264_does_not_go_into_is_refused_before_the_rollout():
+    with pytest.raises(SettingError, match="libx264"):
+        Encoding.of("webm", video_codec="h264_nvenc")
+
+
+@pytest.mark.usefixtures("anew")
+def test_an_ffmpeg_that_has_no_such_encoder_is_as_good_as_no_gpu(monkeypatch):
+    def check(codec, *more):
+        if codec == "h264_nvenc":
+            raise NoEncoderError("has no encoder 'h264_nvenc'")
+
+    monkeypatch.setattr(encoding, "check_options", check)
+    try_out.cache_clear()
+    asked = Encoding.of("mp4", video_codec="h264_nvenc")
+    with pytest.warns(VidrecWarning, match="has no encoder 'h264_nvenc'"):
+        assert asked.usable((48, 64)).codec == "libx264"
+
+
+# on a GPU
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+class GpuEnv(PixelsEnv):
+    """Draws into one buffer on a GPU, which is busy before."""
+
+    def __init__(self, *args, **more):
+        self.buffer = None
+        super().__init__(*args, **more)
+
+    def _frames(self):
+        frames = super()._frames()
+        self.buffer = frames.cuda() if self.buffer is None else self.buffer
+        torch.cuda._sleep(10**8)
+        return self.buffer.copy_(frames, non_blocking=True)
+
+
+@pytest.fixture
+def _on_gpu(monkeypatch):
+    monkeypatch.setattr(transfer, "copy_of", transfer.PinnedCopy)
+
+
+@gpu
+@pytest.mark.usefixtures("_on_gpu")
+@pytest.mark.filterwarnings("ignore:.*What lies outside is clamped")
+def test_a_gpu_makes_the_frames_that_main_memory_makes():
+    for kind, (frames, colours) in KINDS.items():
+        for name, look in LOOKS.items():
+            expected = entries(frames, colours=colours).convert(look)
+            sent = np.asarray(entries(frames.cuda(), colours=colours).send(look))
+            assert np.array_equal(sent, expected), (kind, name)
+
+
+@gpu
+@pytest.mark.usefixtures("_on_gpu")
+@pytest.mark.parametrize("make_grid", [True, False])
+def test_frames_on_a_gpu_are_recorded_each_once_and_no_step_waits(make_grid):
+    env, recorder = recorded(GpuEnv((64,), frame=small), env_ids=[3, 7, 8, 40], make_grid=make_grid, scale=1)
+    tensordict = env.reset()
+    for _ in range(9):
+        out = env.base_env._step(tensordict)
+        torch.cuda.set_sync_debug_mode("error")  # raises at what waits for the stream
+        try:
+            recorder._step(tensordict, out)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    recorder.dump()
+    shown = [[number | env_id << 6 for env_id in (3, 7, 8, 40)] for number in range(10)]
+    if make_grid:
+        assert cells_in(recorder.videos[0].path, 4) == shown
+    else:
+        assert [numbers(video) for video in recorder.videos] == [list(one) for one in zip(*shown, strict=True)]
+
+
+@gpu
+@pytest.mark.usefixtures("_on_gpu")
+def test_a_child_of_a_process_with_frames_on_their_way_from_a_gpu_ends_in_peace():
+    env, recorder = recorded(GpuEnv())
+    steps(env, 3)
+    child = os.fork()
+    if not child:
+        del env, recorder
+        gc.collect()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert numbers(recorder.dump()) == [0, 1, 2]
