@@ -103,6 +103,10 @@ def small(number, env_id):
     return numbered(number | env_id << 6, (24, 32))
 
 
+def float_number(number, env_id):
+    return numbered(number).float()
+
+
 def recorded(env, logger=None, **arguments):
     logger = CSVLogger("run") if logger is None else logger
     recorder = VideoRecorder(logger, "video", skip=1, **arguments)
@@ -368,7 +372,7 @@ def test_the_list_of_frames_is_whole_whenever_it_is_asked_for():
 def test_floats_are_converted_there_and_a_quarter_of_their_bytes_are_copied(monkeypatch):
     sizes = []
     monkeypatch.setattr(transfer, "copy_of", lambda source: sizes.append(source.numel()) or LateCopy(source))
-    env, recorder = recorded(DeviceEnv(sent=lambda frames: frames / 255, frame=lambda n, _: numbered(n).float()))
+    env, recorder = recorded(DeviceEnv(sent=lambda frames: frames / 255, frame=float_number))
     steps(env, 4)
     assert numbers(recorder.dump()) == [0, 1, 2, 3]
     assert sizes == [48 * 64 * 3 + 3 * 8] * 4
@@ -415,7 +419,7 @@ def noise():
     def sent(frames):
         return frames / 255 + (2 if env.number == 3 else 0)
 
-    env = DeviceEnv(sent=sent, frame=lambda number, _: numbered(number).float())
+    env = DeviceEnv(sent=sent, frame=float_number)
     return env
 
 
@@ -441,6 +445,29 @@ def test_with_on_error_warn_such_a_frame_is_counted_as_lost(noise):
     failure = recorder.dump()
     assert (failure.count, failure.lost) == (1, 1)
     assert numbers(failure.video) == [0, 1, 3, 4]
+
+
+def test_several_envs_are_told_once_of_a_frame_that_is_refused():
+    env = DeviceEnv((3,), sent=lambda frames: frames / 255 + (env.number == 2), frame=float_number)
+    env_, recorder = recorded(env, make_grid=False)
+    with pytest.raises(FrameError, match="has values from 1 to 2") as refused:
+        steps(env_, 4)
+    assert not getattr(refused.value, "__notes__", [])
+    recorder.dump()
+    assert [numbers(video) for video in recorder.videos] == [[0, 2]] * 3
+
+
+def test_a_warning_that_is_an_error_costs_the_frame_that_it_is_about():
+    env = DeviceEnv(sent=lambda frames: frames / 255 * (1.01 if env.number == 2 else 1), frame=float_number)
+    env_, recorder = recorded(env)
+    tensordict = env_.reset()
+    for number in range(1, 4):
+        if number == 2:
+            with pytest.raises(VidrecWarning, match="What lies outside is clamped"):
+                env_.step(tensordict.set("action", torch.zeros(1)))
+        else:
+            env_.step(tensordict.set("action", torch.zeros(1)))
+    assert numbers(recorder.dump()) == [0, 2, 3]
 
 
 def test_a_frame_that_is_nan_all_over_stands_for_none():
@@ -522,6 +549,31 @@ def test_a_dump_that_a_signal_handler_calls_while_a_step_waits_has_the_frames_up
     recorder.dump()
     assert [numbers(video) for video in recorder.videos] == [[3, 4]]
     assert [numbers_in(path) for path in sorted(recorder.videos[0].path.parent.glob("*.mp4"))] == [[0, 1, 2], [3, 4]]
+
+
+def test_sigterm_while_a_step_waits_costs_no_frame_of_the_steps_before(monkeypatch):
+    wait = LateCopy.wait
+
+    def disturbed(self):
+        if self.number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        wait(self)
+
+    monkeypatch.setattr(LateCopy, "wait", disturbed)
+    child = os.fork()
+    if not child:
+        try:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            env, _ = recorded(DeviceEnv())
+            steps(env, 9)
+        except SystemExit:
+            lifetime.finish_all()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    (path,) = Path("csv_logs/run/videos").glob("*.mp4")
+    assert numbers_in(path) == [0, 1, 2]
 
 
 def test_the_end_of_the_process_and_a_recorder_that_is_garbage_keep_the_last_frame():

@@ -165,7 +165,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     Raises:
         SettingError: an argument or setting that is unknown or cannot be. Settings are checked here, not at `dump`;
             ``fps="env"`` at the first reset, or the first sample of what is no environment.
-        FrameError: while recording, a frame that is refused; the clip is as it was.
+        FrameError: while recording, a frame that is refused; the clip is as it was. The values of a frame on a GPU are
+            looked at one recorded frame later, or by `dump`, see ``docs/cuda.md``.
         EncoderError: while recording or dumping, FFmpeg failed.
     """
 

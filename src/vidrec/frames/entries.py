@@ -154,7 +154,7 @@ class Entries(tuple[Entry, ...]):
         return all(entry.frames.is_cuda and entry.frames.dtype in device.SENT for entry in self)
 
     def send(self, look: Look) -> Arriving:
-        """Return what `convert` does, made on the device they are `on_device`, as frames that are on their way.
+        """Return what `convert` does, made where the frames are, as frames on their way; they must be `on_device`.
 
         A frame of which an entry is NaN all over stands for one that is not known; a grid is one of which all are. The
         cells of the others are black.

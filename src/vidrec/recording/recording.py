@@ -274,10 +274,10 @@ class Recording:
             raise_first(errors)
 
     def _failed(self, stream: Stream, error: Exception, lost: int, errors: list[Exception]) -> None:
-        """Let go of clips that cannot go on; append the error unless it is tolerated, and costs so many frames."""
+        """Let go of clips that cannot go on; append the error, which costs so many frames, unless it is tolerated."""
         if isinstance(error, EncoderError):  # it names what is left
             stream.fail(0 if self.on_error == "raise" else stream.frames + lost)
-        if not self.tolerates(error, lost, stream.env_id):
+        if not self.tolerates(error, lost, stream.env_id) and error not in errors:  # streams share what was copied
             errors.append(error)
 
     def _expect(self, stream: Stream, frames: Arriving) -> NDArray[np.uint8]:

@@ -163,9 +163,9 @@ class Stream:
         raise_if_all_failed(self.outputs)
 
     def expect(self, frames: Arriving) -> bool:
-        """Keep frames that are on their way; return whether to, or to wait for them now.
+        """Keep frames that are on their way for `write_arrived`; return False if they are to be written now.
 
-        Frames of another size are refused in their own step, and a list that the user has shows each at once.
+        Those of another size are, to be refused in their own step, and those of a list that the user has.
         """
         clip = self.clip
         if self.listed or (clip is not None and clip.size not in (None, frames.shape[1:3])):
@@ -179,7 +179,7 @@ class Stream:
             return
         try:
             frames = np.asarray(self.arriving)
-        except FrameError:
+        except Exception:
             self.arriving = None
             raise
         self.arriving = None
