@@ -470,6 +470,27 @@ def test_a_warning_that_is_an_error_costs_the_frame_that_it_is_about():
     assert numbers(recorder.dump()) == [0, 2, 3]
 
 
+def test_a_video_whose_only_frame_is_refused_is_none():
+    env, recorder = recorded(DeviceEnv(sent=lambda frames: frames / 255 + 2, frame=float_number))
+    env.reset()
+    with pytest.raises(FrameError, match="has values from 2 to 2"):
+        recorder.dump()
+    assert recorder.dump() is None
+    assert recorder.videos == []
+
+
+def test_a_first_frame_that_is_not_known_begins_nothing():
+    env = DeviceEnv(sent=lambda frames: frames / 255 * (float("nan") if env.number == 1 else 1), frame=float_number)
+    env_, recorder = recorded(env)
+    env_.reset()
+    assert recorder.dump() is None
+    recorder.logger = CSVLogger("other")
+    steps(env_, 3)
+    video = recorder.dump()
+    assert video.path.parts[-4:-1] == ("csv_logs", "other", "videos")
+    assert numbers(video) == [1, 2, 3]
+
+
 def test_a_frame_that_is_nan_all_over_stands_for_none():
     def sent(frames):
         frames = frames / 255
@@ -587,10 +608,11 @@ def test_the_end_of_the_process_and_a_recorder_that_is_garbage_keep_the_last_fra
     lifetime.finish_orphans()
     (path,) = Path("csv_logs/run/videos").glob("*.mp4")
     assert numbers_in(path) == [0, 1, 2]
-    env, recorder = recorded(DeviceEnv(), logger)
-    steps(env, 2)
-    lifetime.finish_all()
-    assert [numbers(video) for video in recorder.videos] == [[0, 1]]
+    for frames in (2, 1):
+        env, recorder = recorded(DeviceEnv(), logger)
+        steps(env, frames)
+        lifetime.finish_all()
+        assert [numbers(video) for video in recorder.videos] == [list(range(frames))]
 
 
 def test_a_forked_child_leaves_the_memory_of_the_device_alone():
@@ -662,6 +684,17 @@ def test_a_video_of_one_episode_says_the_same_of_it_whether_it_is_on_a_device_or
         said.append([(video.frames, video.episode) for video in recorder.videos])
     assert said[0] == said[1]
     assert any(episode is not None for _, episode in said[0])
+
+
+def test_a_reward_that_is_on_its_way_at_a_reset_is_of_the_episode_before(may_wait):
+    returns = []
+    for kind in (EpisodesEnv, AllOnDeviceEnv):
+        env, recorder = recorded(kind([[9, 2]], ()), CSVLogger(kind.__name__))
+        steps(env, 4)
+        recorder.obs = []
+        steps(env, 3)
+        returns.append(recorder.dump().episode.return_)
+    assert returns == [2.0, 2.0]
 
 
 def test_an_episode_that_is_reset_on_a_device_begins_its_return_anew(may_wait):
