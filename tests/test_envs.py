@@ -11,12 +11,12 @@ import torch
 from conftest import require
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numbered_frames import decode, numbers_in, read_number, rows
+from numbered_frames import decode, numbered, numbers_in, read_number, rows
 from tensordict import TensorDict
 from test_real import run_example
 from torchrl.envs import Compose, StepCounter, TransformedEnv
 from torchrl.envs.utils import step_mdp
-from worlds import EpisodesEnv, FailingLogger, KeepLogger, name_of
+from worlds import EpisodesEnv, FailingLogger, KeepLogger, PixelsEnv, name_of
 
 from vidrec import (
     CSVLogger,
@@ -621,3 +621,16 @@ def test_envs_may_come_as_an_array_or_a_tensor():
         recorder = record(EpisodesEnv([[9]] * 3), 1, KeepLogger(), make_grid=False, env_ids=env_ids)
         recorder.dump()
         assert [call[0] for call in recorder.logger.calls] == ["video_env0", "video_env2"]
+
+
+def test_a_frame_that_is_nan_all_over_is_left_out_of_the_video_of_its_env_alone():
+    def drawn(number, env_id):
+        frame = numbered(number).float() / 255
+        return frame * float("nan") if (number, env_id) == (2, 1) else frame
+
+    env = TransformedEnv(
+        PixelsEnv((4,), frame=drawn), VideoRecorder(CSVLogger("run"), "video", make_grid=False, env_ids=[0, 1], skip=1)
+    )
+    env.rollout(3)
+    env.transform.dump()
+    assert found() == {"video_env0_0.mp4": [0, 1, 2, 3], "video_env1_0.mp4": [0, 1, 3]}

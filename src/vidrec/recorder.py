@@ -165,7 +165,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     Raises:
         SettingError: an argument or setting that is unknown or cannot be. Settings are checked here, not at `dump`;
             ``fps="env"`` at the first reset, or the first sample of what is no environment.
-        FrameError: while recording, a frame that is refused; the clip is as it was.
+        FrameError: while recording, a frame that is refused; the clip is as it was. The values of a frame on a GPU are
+            looked at one recorded frame later, or by `dump`, see ``docs/cuda.md``.
         EncoderError: while recording or dumping, FFmpeg failed.
     """
 
@@ -468,7 +469,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         try:
             if source.captions is not None:
                 source.captions.progress.reset(tensordict)
-            source.begin(which)
+            source.begin(which, tensordict_reset)
         except Exception as error:
             if not self._recording.tolerates(error):
                 raise
@@ -518,29 +519,33 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     ) -> None:
         """Read or draw the frames that streams want, and write them; `root` has the action of a step."""
         try:
-            blank = None
+            blank, captions = None, source.captions
             if self._renderer is not None:
                 streams, (_, _, reading) = self._recording.wanting(streams), self._readings[0]
                 env = self._source_of[0]()
                 streams, entries, blank = self._renderer.read(env, source, streams, reading, tensordict)
+                if not entries:
+                    return
+                late = False
             else:
                 entries = Entries.read(self._entries(tensordict, source.batch_dims, still=True))
-                if entries and source.picks:
+                if not entries:
+                    return
+                if source.picks:
                     entries = source.pick(entries, streams)
-                if entries and (source.resets_itself or entries.floating):
+                late = entries[0].frames.is_cuda and captions is None and not source.resets_itself and entries.on_device
+                if source.resets_itself or (entries.floating and not late):
                     unknown = entries.unknown(source.may_be_zeros(tensordict, streams))
                     if all(map(np.all, unknown)):
                         return
                     if source.by_env and (at := np.flatnonzero(~np.any(unknown, axis=0))).size < len(streams):
                         streams, entries = [streams[i] for i in at], entries.take(at)
                     blank = None if source.by_env else unknown
-            if not entries:
-                return
-            captions = source.captions
-            frames = entries.convert(Look(self.center_crop, captions is None and not source.by_env), blank)
+            look = Look(self.center_crop, captions is None and not source.by_env)
+            frames = entries.send(look) if late else entries.convert(look, blank)
             if captions is not None:
                 step = (tensordict, None) if root is None else (root, tensordict)
-                frames = captions.draw_envs(frames, source.envs_of(streams), *step, tile=not source.by_env)
+                frames = captions.draw_envs(np.asarray(frames), source.envs_of(streams), *step, tile=not source.by_env)
         except Exception as error:
             if not self._recording.tolerates(error, len(streams)):
                 raise

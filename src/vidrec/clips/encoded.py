@@ -11,7 +11,7 @@ from vidrec.clips.base import Array, FileClip
 from vidrec.clips.video import Video
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg.encoder import Encoder, is_planar
-from vidrec.ffmpeg.encoding import Encoding, try_out
+from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.files import join
 from vidrec.files.names import remove
 
@@ -35,7 +35,7 @@ class EncodedClip(FileClip):
         self._joined: Path | None = None  # which of them joins others
         self._finished = 0  # frames in the parts
         self._paths = 0
-        try_out(encoding)  # now, rather than in the middle of a rollout
+        encoding.try_out()  # now, rather than in the middle of a rollout
 
     @property
     def frames(self) -> int:
@@ -69,6 +69,8 @@ class EncodedClip(FileClip):
     def _begin_part(self, frame: Array) -> Encoder:
         self._finish_part()
         size = (frame.shape[0], frame.shape[1])
+        if self.size is None:
+            self.encoding = self.encoding.usable(size)
         stderr = self._open(size).descriptor
         args = self.encoding.ffmpeg_args(size, self.beside)
         try:

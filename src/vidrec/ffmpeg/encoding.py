@@ -5,14 +5,15 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cache
 from numbers import Integral
 from typing import Any
 
-from vidrec.errors import SettingError, shown
-from vidrec.ffmpeg.program import check_ffmpeg, check_options, has_option, passthrough, run, run_ffmpeg
+from vidrec.errors import Once, SettingError, shown
+from vidrec.ffmpeg.program import NoEncoderError, check_ffmpeg, check_options, has_option, passthrough, run, run_ffmpeg
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ ENCODER_OPTIONS: Mapping[str, Mapping[str, str]] = {
     "apng": {"pred": "none", "compression_level": "6"},
     # each frame by itself: libwebp_anim holds the whole clip, writes it at the end, and drops frames that do not differ
     "libwebp": {"lossless": "1", "compression_level": "1", "quality": "10"},
+    # constant quality; without a delay of frames, which a killed machine would lose
+    "h264_nvenc": {"bf": "0", "rc": "vbr", "cq": "20", "b:v": "0", "delay": "0"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "row-mt": "1", "lag-in-frames": "0", "b:v": "0"},
 }
 SPEED: Mapping[str, Mapping[str, str]] = {
@@ -75,6 +78,9 @@ SPEED: Mapping[str, Mapping[str, str]] = {
     "libx264rgb": {"preset": "veryfast"},
 }
 """How much an encoder computes, unless a preset is given; docs/quality.md says why."""
+
+INSTEAD: Mapping[str, Mapping[str, Any]] = {"h264_nvenc": {"video_codec": "libx264", "crf": 20.0}}
+"""Encoders that need a GPU, which not every machine has, and what encodes if they cannot."""
 
 OF_FILES = re.compile(r"stats|(?<!pro)file|dump|csv|analysis|recon|clbin|^pass$|multi-?pass")
 """Which options of encoders are the names of files."""
@@ -120,7 +126,8 @@ class Encoding:
             (animated WebP, lossless; needs an FFmpeg that can read it, from 9 on), ``"mkv"`` (lossless RGB), ``"pt"``
             or ``"memmap"`` (tensors on disk, as TorchRL writes them).
         fps: frames per second, above 0 and at most 1000; at most 100 for GIF.
-        video_codec: the name of an FFmpeg encoder; None takes the format's own.
+        video_codec: the name of an FFmpeg encoder; None takes the format's own. ``"h264_nvenc"`` needs a GPU that
+            encodes: it is tried with the first frame, and where it fails libx264 takes its place, with a warning.
         crf: constant rate factor, lower is better. None chooses 20 (mp4), 30 (webm), 0 (mkv, lossless).
         preset: the encoder's preset; None chooses "veryfast" for x264, and for libx264 with ``-subq 0 -refs 1``.
         pixel_format: FFmpeg's ``-pix_fmt``; None chooses yuv420p (mp4, webm), or yuv444p for another encoder in mkv.
@@ -190,7 +197,7 @@ class Encoding:
         if self.scale is not None and not (isinstance(self.scale, Integral) and 1 <= self.scale <= MAX_SCALE_GIVEN):
             raise SettingError(f"scale={self.scale!r} must be a whole factor from 1 to {MAX_SCALE_GIVEN}")
         if given - {"scale"}:
-            try_out(self)
+            self.try_out()
 
     def __repr__(self) -> str:
         shown = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -205,6 +212,40 @@ class Encoding:
     def codec(self) -> str:
         """The name of the encoder, ``"none"`` for tensors on disk."""
         return self.video_codec or self.format.codec
+
+    def try_out(self) -> None:
+        """Raise now what FFmpeg would refuse in the middle of a rollout, see `try_out`.
+
+        Of an encoder that needs a GPU its options alone are looked at, and what takes its place is tried.
+        """
+        if self.codec not in INSTEAD:
+            try_out(self)
+            return
+        try_out(self._instead)
+        with suppress(NoEncoderError):
+            _check_options(self)
+
+    def usable(self, size: tuple[int, int]) -> "Encoding":
+        """Return an encoding that works here for frames of this (height, width): this one, or what takes its place.
+
+        A `VidrecWarning` says so, once.
+        """
+        if self.codec not in INSTEAD:
+            return self
+        try:
+            try_out(self, size)
+        except SettingError as error:
+            instead = self._instead
+            _tell_instead(
+                f"{self.codec} does not encode frames of {size} (height, width) here, and {instead.codec} takes its "
+                f"place, without the other settings of the encoder: {error}"
+            )
+            return instead
+        return self
+
+    @property
+    def _instead(self) -> "Encoding":
+        return Encoding(self.video_format, self.fps, scale=self.scale, **INSTEAD[self.codec])
 
     @property
     def muxer_args(self) -> list[str]:
@@ -328,23 +369,25 @@ SETTINGS = {"video_codec", "crf", "preset", "pixel_format", "scale", "options"}
 """What `Encoding` and `log_video` take beside fps: TorchRL's names where it has them, FFmpeg's otherwise."""
 
 
+_tell_instead = Once()
+
+
 @cache
-def try_out(encoding: Encoding) -> None:
-    """Encode a few tiny frames and read them back, so that FFmpeg's own refusal comes before the rollout.
+def try_out(encoding: Encoding, size: tuple[int, int] = (64, 64)) -> None:
+    """Encode a few frames of (height, width) and read them back, so that FFmpeg's refusal comes before the rollout.
 
     Raises:
         EncoderError: FFmpeg is not there, does not work, or is too old.
         SettingError: it cannot encode that, or not each frame, or cannot read it.
     """
     ffmpeg = check_ffmpeg()
-    given = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
-    options = [*given, *(name.partition(":")[0] for name in encoding.options)]
-    check_options(encoding.codec, options, encoding.pixel_format)
-    source = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", "64x64", "-i", "file:/dev/zero"]
+    _check_options(encoding)
+    height, width = size
+    source = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-i", "file:/dev/zero"]
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
         target = f"file:{folder}/probe.{encoding.format.extension}"
         frames = ["-frames:v", str(PROBE_FRAMES)]
-        code, stderr = run([*source, *frames, *encoding.ffmpeg_args((64, 64)), target])
+        code, stderr = run([*source, *frames, *encoding.ffmpeg_args(size), target])
         if code:
             raise SettingError(f"{ffmpeg} refuses {encoding}; name another encoding or another FFmpeg: {stderr}")
         read = run_ffmpeg(["-nostdin", "-loglevel", "error", "-i", target, *passthrough(), "-f", "framecrc", "-"])
@@ -354,6 +397,12 @@ def try_out(encoding: Encoding) -> None:
             f"{ffmpeg} reads {found} of {PROBE_FRAMES} frames that it wrote as {encoding}; name another encoding or "
             f"another FFmpeg: {read.stderr.strip()}"
         )
+
+
+def _check_options(encoding: Encoding) -> None:
+    given = [name for name in ("crf", "preset") if getattr(encoding, name) is not None]
+    options = [*given, *(name.partition(":")[0] for name in encoding.options)]
+    check_options(encoding.codec, options, encoding.pixel_format)
 
 
 def _check_option(name: str, value: str) -> None:

@@ -16,6 +16,10 @@ PROGRAM_OPTIONS = {"aspect", "passlogfile", "stats"}
 """Options of the command ``ffmpeg`` that are named like those of an encoder, and mean files or another thing there."""
 
 
+class NoEncoderError(SettingError):
+    """FFmpeg has no such encoder."""
+
+
 @cache
 def find_ffmpeg() -> str:
     """Return the path of the FFmpeg that moviepy uses: the one of its dependencies, or ``$FFMPEG_BINARY``."""
@@ -59,7 +63,7 @@ def check_options(codec: str, names: Iterable[str], pixel_format: str | None) ->
     """Raise `SettingError` unless FFmpeg has such a video encoder, and it has these options and pixel format."""
     specific, general = _help(f"encoder={codec}"), _help("full")
     if not specific.startswith("Encoder "):
-        raise SettingError(
+        raise NoEncoderError(
             f"{check_ffmpeg()} has no encoder {codec!r}; name one of `ffmpeg -encoders`, such as libx264, or another "
             "FFmpeg in FFMPEG_BINARY"
         )

@@ -18,4 +18,5 @@ from vidrec.frames.pixels import take as take
 from vidrec.frames.pixels import to_rgb as to_rgb
 from vidrec.frames.reading import Found as Found
 from vidrec.frames.reading import readings as readings
+from vidrec.frames.transfer import Arriving as Arriving
 from vidrec.frames.videos import as_video as as_video

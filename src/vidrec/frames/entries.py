@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vidrec.errors import FrameError
+from vidrec.frames import device
 from vidrec.frames.arrays import as_tensor
 from vidrec.frames.layout import Reading, UnreadableError
 from vidrec.frames.layout import plan as plan_of
 from vidrec.frames.pixels import Colours, center_crop, grid, is_unknown, row, side_by_side, take, to_rgb
 from vidrec.frames.reading import Found
+from vidrec.frames.transfer import Arriving
 
 Flags = NDArray[np.bool_]
 
@@ -95,7 +97,9 @@ class Entries(tuple[Entry, ...]):
 
     def choose(self, chosen: Callable[[Tensor, str], Tensor]) -> "Entries":
         """Return, of each entry, what `chosen` returns of its frames and name."""
-        return Entries(replace(entry, frames=chosen(entry.frames, entry.name)) for entry in self)
+        entries = Entries(replace(entry, frames=chosen(entry.frames, entry.name)) for entry in self)
+        entries.floating = self.floating
+        return entries
 
     def take(self, at: NDArray[np.integer]) -> "Entries":
         """Return the frames number `at` of each entry."""
@@ -112,9 +116,11 @@ class Entries(tuple[Entry, ...]):
         """
         entry = self[0]
         first = entry.frames
-        plain = first.dtype is UINT8 and first.is_cpu and first.shape[-1] == 3 and first.ndim == 4
         if (
-            plain
+            first.dtype is UINT8
+            and first.is_cpu
+            and first.shape[-1] == 3
+            and first.ndim == 4
             and len(self) == 1
             and blank is None
             and not look.center_crop
@@ -141,6 +147,42 @@ class Entries(tuple[Entry, ...]):
             batches.append(grid(batch) if look.make_grid else batch)
         joined: NDArray[np.uint8] = side_by_side(batches, names=[entry.name for entry in self]).numpy()
         return joined
+
+    @property
+    def on_device(self) -> bool:
+        """Whether all are on a CUDA device, so that `send` takes them."""
+        return all(entry.frames.is_cuda and entry.frames.dtype in device.SENT for entry in self)
+
+    def send(self, look: Look) -> Arriving:
+        """Return what `convert` does, made where the frames are, as frames on their way; they must be `on_device`.
+
+        A frame of which an entry is NaN all over stands for one that is not known; a grid is one of which all are. The
+        cells of the others are black.
+        """
+        batches, found, values = [], [], []
+        for entry in self:
+            batch = entry.frames
+            if look.center_crop:
+                batch = center_crop(batch, look.center_crop, name=entry.name)
+            described = f"{entry.name} of shape {tuple(entry.shape)} and dtype {batch.dtype}"
+            batch, checked, facts = device.to_rgb(batch, described, entry.colours)
+            if checked is not None:
+                found.append(facts)
+                values.append(checked)
+            batch = row(batch) if batch.ndim == 5 else batch
+            batches.append(device.grid(batch) if look.make_grid and len(batch) > 1 else batch)
+        frames = device.side_by_side(batches, names=[entry.name for entry in self])
+        counts, complete = [len(each) for each in values], len(values) == len(self)
+
+        def check(rest: NDArray[np.uint8]) -> Flags | bool:
+            rows = np.split(rest.copy().view(np.float64).reshape(-1, 3), np.cumsum(counts[:-1]))
+            unknown = [facts.check(own) for facts, own in zip(found, rows, strict=True)]
+            if look.make_grid:
+                return not (complete and all(own.all() for own in unknown))
+            known: Flags = ~np.any(unknown, axis=0)
+            return known
+
+        return Arriving.send(device.packed(frames, values), tuple(frames.shape), check if found else None)
 
 
 def arrange(data: Any, *, layout: str | None = None, batch_dims: int | None = None, name: str = "frame") -> Tensor:
@@ -183,8 +225,9 @@ def frames_in(data: Any, reading: Reading, batch_dims: int | None, agent_dims: i
         still: whether all others are as well.
         name: as there.
     """
-    plain = type(data) is Tensor and data.dtype in PLAIN and data.is_cpu
-    plain = plain and data.layout is STRIDED and not data.is_nested  # what most are
+    plain = (  # what most are
+        type(data) is Tensor and data.dtype in PLAIN and data.is_cpu and data.layout is STRIDED and not data.is_nested
+    )
     if not plain and isinstance(data, list | tuple):
         if not data:
             raise FrameError(f"{name} is an empty list; expected at least one frame")

@@ -89,8 +89,8 @@ def take(x: Tensor, at: NDArray[np.integer]) -> Tensor:
     apart = np.diff(at)
     if len(at) == 0 or ((apart == apart[:1]).all() and (apart > 0).all()):
         return x[int(at[0]) : int(at[-1]) + 1 : int(apart[0]) if len(apart) else 1] if len(at) else x[:0]
-    if x.device.type != "cpu":
-        return x[torch.from_numpy(at)]
+    if not x.is_cpu:  # numbers that are copied to a CUDA device are waited for
+        return torch.stack([x[i] for i in at.tolist()])
     if x.is_floating_point() and x.element_size() < 4:  # bfloat16 and float8, which numpy does not have
         bits = x.view(torch.int16 if x.element_size() == 2 else torch.uint8)
         return torch.from_numpy(bits.numpy()[at]).view(x.dtype)
@@ -184,11 +184,7 @@ def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
     first = batches[0]
     if len(batches) == 1:
         return first
-    for name, x in zip(names, batches, strict=True):
-        if len(x) != len(first):
-            raise FrameError(
-                f"{names[0]} has {len(first)} frames and {name} has {len(x)}; to share one video they need as many"
-            )
+    check_lengths(batches, names)
     height = max(x.shape[1] for x in batches)
     canvas = np.zeros((len(first), height, sum(x.shape[2] for x in batches), 3), np.uint8)
     left = 0
@@ -196,6 +192,16 @@ def side_by_side(batches: Sequence[Tensor], *, names: Sequence[str]) -> Tensor:
         canvas[:, : x.shape[1], left : left + x.shape[2]] = x.numpy()
         left += x.shape[2]
     return torch.from_numpy(canvas)
+
+
+def check_lengths(batches: Sequence[Tensor], names: Sequence[str]) -> None:
+    """Raise `FrameError` unless all batches have as many frames."""
+    first = batches[0]
+    for name, x in zip(names, batches, strict=True):
+        if len(x) != len(first):
+            raise FrameError(
+                f"{names[0]} has {len(first)} frames and {name} has {len(x)}; to share one video they need as many"
+            )
 
 
 def _to_uint8(x: Tensor, described: str, colours: Colours | None) -> Array:
@@ -214,7 +220,7 @@ def _to_uint8(x: Tensor, described: str, colours: Colours | None) -> Array:
         return _levels(pixels, described, colours)
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 255:
-        _check_overshoot(float(low), float(high), 255, described, colours)
+        check_overshoot(float(low), float(high), 255, described, colours)
         pixels = np.clip(pixels, *np.clip((0, 255), np.iinfo(pixels.dtype).min, np.iinfo(pixels.dtype).max))
     return pixels.astype(np.uint8)
 
@@ -235,7 +241,7 @@ def _levels(pixels: Array, described: str, colours: Colours | None) -> Array:
         if bits.min() < ROUNDING_BITS or bits.max() > ROUNDING_BITS + 255:  # so are those of NaN
             low, high = block.min(), block.max()
             if not (low >= -HALF_LEVEL and high <= 1 + HALF_LEVEL):
-                _check_overshoot(float(pixels.min()), float(pixels.max()), 1, described, colours)
+                check_overshoot(float(pixels.min()), float(pixels.max()), 1, described, colours)
             np.clip(bits, ROUNDING_BITS, ROUNDING_BITS + 255, out=bits)
         target[begin : begin + BLOCK] = bits  # the lowest byte of each
     return levels
@@ -258,7 +264,7 @@ def _mapped(pixels: Array, value_range: Range, described: str) -> Array:
     return levels
 
 
-def _check_overshoot(low: float, high: float, one: int, described: str, colours: Colours | None) -> None:
+def check_overshoot(low: float, high: float, one: int, described: str, colours: Colours | None) -> None:
     """Warn of values that lie a little outside of 0 to `one`; raise `FrameError` if they lie far."""
     came, expected = f"{described} has values from {low:g} to {high:g}", "floats in [0, 1]" if one == 1 else "0 to 255"
     if colours is None:

@@ -38,7 +38,7 @@ from vidrec.errors import (
 )
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks, names
-from vidrec.frames import arrange, to_rgb
+from vidrec.frames import Arriving, arrange, to_rgb
 from vidrec.loggers.base import TensorLogger, VideoLogger
 from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.tee import loggers_of
@@ -49,6 +49,10 @@ from vidrec.recording.origin import origin
 from vidrec.recording.published import Entry, Published
 from vidrec.recording.retention import Retention
 from vidrec.recording.stream import Stream, Unpublished
+
+Frames = NDArray[np.uint8] | Arriving
+
+NOTHING = np.empty((0, 0, 0, 3), np.uint8)
 
 _living: "weakref.WeakValueDictionary[str, Recording]" = weakref.WeakValueDictionary()
 """The recordings of this process, by id."""
@@ -99,7 +103,7 @@ class Recording:
         self._told_of_plain = False
         self._published = Published()
         self.lock = threading.RLock()  # an evaluator's thread records what the main thread may dump
-        self._busy = self._catches_up = False
+        self._busy = self._catches_up = self._arriving = False
         self._later: list[tuple[str | None, int | None]] = []
         self._beyond = 0  # of episodes whose videos are finished
         self._counter = counter_of(self.lineage[0], iter)
@@ -187,11 +191,17 @@ class Recording:
 
     def obs(self) -> list[Tensor]:
         """Return the list of frames of what is shown, which grows with it from now on, see `Clip.obs`."""
+        errors: list[Exception] = []
         with self.lock:
+            if self._arriving:
+                with self._publishing():
+                    self._write_arrived(errors)
+            raise_first(errors)
             stream = self.shown
             if stream.clip is None:
                 self._open(stream)
             assert stream.clip is not None
+            stream.listed = True
             return stream.clip.obs
 
     def tolerates(self, error: Exception, lost: int = 0, env_id: int | None = None) -> bool:
@@ -224,11 +234,12 @@ class Recording:
             self.failures.lose(frames)
         return bool(stream.failed)
 
-    def write(self, streams: Sequence[Stream], batches: Iterable[NDArray[np.uint8]]) -> None:
+    def write(self, streams: Sequence[Stream], batches: Iterable[Frames]) -> None:
         """Write uint8 frames ``[N, H, W, 3]`` to each stream, as far as `max_frames` has room.
 
         A stream that fails does not keep the others from theirs. A `dump` from a signal handler meanwhile is done
-        once the frames are written.
+        once the frames are written. Frames that are on their way from a device are written with the next ones, or when
+        their video is finished.
         """
         if lifetime.orphans:
             lifetime.finish_orphans()
@@ -236,10 +247,15 @@ class Recording:
         with self.lock:
             before, self._busy = self._busy, True
             try:
+                if self._arriving:
+                    self._write_arrived(errors)
+                frames: Any
                 for stream, frames in zip(streams, batches, strict=True):
                     try:
                         if stream.fresh or self.max_frames is not None:  # one that has failed is fresh
                             frames = self._admit(stream, frames, errors)
+                        if frames.__class__ is Arriving:
+                            frames = self._expect(stream, frames)
                         if len(frames):
                             try:
                                 stream.write(frames)
@@ -249,10 +265,7 @@ class Recording:
                                 self._settle(stream)  # the user has made room for frames of another size
                                 stream.write(self._admit(stream, frames, errors))
                     except Exception as error:
-                        if isinstance(error, EncoderError):  # it names what is left
-                            stream.fail(0 if self.on_error == "raise" else stream.frames + len(frames))
-                        if not self.tolerates(error, len(frames), stream.env_id):
-                            errors.append(error)
+                        self._failed(stream, error, len(frames), errors)
             finally:
                 self._busy = before
             if self._later and not before:
@@ -260,12 +273,37 @@ class Recording:
         if errors:
             raise_first(errors)
 
+    def _failed(self, stream: Stream, error: Exception, lost: int, errors: list[Exception]) -> None:
+        """Let go of clips that cannot go on; append the error, which costs so many frames, unless it is tolerated."""
+        if isinstance(error, EncoderError):  # it names what is left
+            stream.fail(0 if self.on_error == "raise" else stream.frames + lost)
+        if not self.tolerates(error, lost, stream.env_id) and error not in errors:  # streams share what was copied
+            errors.append(error)
+
+    def _expect(self, stream: Stream, frames: Arriving) -> NDArray[np.uint8]:
+        """Return which frames, of those that are on their way, are to be written now: none, as a rule."""
+        if not len(frames):
+            return NOTHING
+        self._arriving = True
+        return NOTHING if stream.expect(frames) else np.asarray(frames)
+
+    def _write_arrived(self, errors: list[Exception]) -> None:
+        """Write the frames that were on their way when the step before returned; append to `errors`."""
+        with lifetime.undisturbed():
+            for stream in self.streams.values():
+                lost = 0 if stream.arriving is None else len(stream.arriving)
+                try:
+                    stream.write_arrived()
+                except Exception as error:
+                    self._failed(stream, error, lost, errors)
+            self._arriving = False
+
     def _tell_of_left(self, errors: list[Exception]) -> None:
         """Warn of clips that a crash left; where warnings are errors, they wait until the frames are written."""
         for text in left.look(self.loggers):
             self._tell(text, errors)
 
-    def _admit(self, stream: Stream, frames: NDArray[np.uint8], errors: list[Exception]) -> NDArray[np.uint8]:
+    def _admit(self, stream: Stream, frames: Frames, errors: list[Exception]) -> Any:
         """Return the frames for which there is room in a stream that can go on; open its clips if it has none."""
         frames = frames[: self.room(stream, len(frames))]
         if self._lose(stream, len(frames)):
@@ -306,17 +344,18 @@ class Recording:
 
     def finish(self, stream: Stream, episode: Episode | None = None, step: int | None = None) -> None:
         """Publish the video of a stream whose episode or clip has ended, if it is to be kept."""
+        arrived: list[Exception] = []
         with self._publishing():
+            if self._arriving:
+                self._write_arrived(arrived)
             self.failures.end(stream.env_id)
             self._settle(stream)
-            if not stream.frames:
+            errors: list[Exception] = []
+            if not stream.frames or not self._wants(episode, errors):
                 stream.delete()
+                raise_first(arrived)
                 return
             beyond = stream.beyond
-            errors: list[Exception] = []
-            if not self._wants(episode, errors):
-                stream.delete()
-                return
             self._beyond += beyond
             asked = self._asked(errors)
             at = self._counted(step, errors) if asked is None else asked
@@ -326,7 +365,8 @@ class Recording:
             if not errors:  # or else the next dump publishes it
                 self._publish(ended, errors)
             self._tell(plain, errors)
-            raise_first([error for error in errors if not self.tolerates(error, env_id=stream.env_id)])
+            errors = [error for error in errors if not self.tolerates(error, env_id=stream.env_id)]
+            raise_first([*arrived, *errors])
 
     def _wants(self, episode: Episode | None, errors: list[Exception]) -> bool:
         """Return whether `keep` wants the video of an episode; that for which it raises stays."""
@@ -388,6 +428,8 @@ class Recording:
     def _dump(self, suffix: str | None, step: int | None, errors: list[Exception], closing: bool) -> None:
         """Finish what is open and publish what waits; append to `errors`."""
         with self._publishing():
+            if self._arriving:
+                self._write_arrived(errors)
             for stream in self.streams.values():
                 if closing and stream.is_only_reset:
                     stream.delete()
@@ -620,7 +662,7 @@ class Recording:
     def detach(self) -> None:
         """Let go of what belongs to the parent: called in a forked child."""
         self.lock = threading.RLock()  # whoever held it is not in this process
-        self._busy = self._catches_up = False
+        self._busy = self._catches_up = self._arriving = False
         self._later.clear()
         for stream in self.streams.values():
             stream.detach()

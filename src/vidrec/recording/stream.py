@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vidrec.clips import Clip, TailClip, Video
 from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError
+from vidrec.frames import Arriving
 from vidrec.loggers.base import VideoLogger
 from vidrec.loggers.outputs import Output, open_outputs, raise_if_all_failed
 
@@ -58,6 +59,9 @@ class Stream:
         failed: how many frames came of a clip that has failed, with ``on_error="warn"``; the others are lost until the
             next video.
         fresh: whether its next frame is the first of a clip.
+        arriving: frames that are on their way from a device, and are written when they are there; None if there are
+            none.
+        listed: whether the user has the list of its frames, which shows each at once.
     """
 
     env_id: int | None = None
@@ -73,6 +77,8 @@ class Stream:
     time: datetime | None = None
     failed: int = 0
     fresh: bool = True
+    arriving: Arriving | None = None
+    listed: bool = False
     _plain: NDArray[np.uint8] | bool = True
 
     @property
@@ -92,8 +98,9 @@ class Stream:
 
     @property
     def frames(self) -> int:
-        """How many frames its clips have."""
-        return 0 if (clip := self.clip) is None else clip.shown
+        """How many frames its clips have, or will have when those on their way are there."""
+        there = 0 if (clip := self.clip) is None else clip.shown
+        return there if self.arriving is None else there + len(self.arriving)
 
     @property
     def offered(self) -> int:
@@ -155,6 +162,31 @@ class Stream:
                     output.error = error
         raise_if_all_failed(self.outputs)
 
+    def expect(self, frames: Arriving) -> bool:
+        """Keep frames that are on their way for `write_arrived`; return False if they are to be written now.
+
+        Those of another size are, to be refused in their own step, and those of a list that the user has.
+        """
+        clip = self.clip
+        if self.listed or (clip is not None and clip.size not in (None, frames.shape[1:3])):
+            return False
+        self.arriving = frames
+        return True
+
+    def write_arrived(self) -> None:
+        """Write the frames that were on their way; an exception that interrupts the wait leaves them for later."""
+        if self.arriving is None:
+            return
+        try:
+            frames = np.asarray(self.arriving)
+        except Exception:
+            self.arriving = None
+            raise
+        self.arriving = None
+        if len(frames):
+            self.write(frames)
+        self.fresh = not self.frames
+
     def _look(self, frames: NDArray[np.uint8]) -> None:
         """Look whether all frames so far have one colour; most have another one in their first row already."""
         colour = frames[0, 0, 0].copy() if self._plain is True else self._plain
@@ -171,7 +203,8 @@ class Stream:
     def take(self) -> list[Output]:
         """Return the outputs, for publishing, and begin anew."""
         outputs, self.outputs, self.began, self.fresh = self.outputs, [], None, True
-        self.env_step = self.time = None
+        self.env_step = self.time = self.arriving = None
+        self.listed = False
         self.begin()
         return outputs
 

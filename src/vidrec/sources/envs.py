@@ -25,6 +25,7 @@ from vidrec.frames import Entries, by_agent, take
 from vidrec.recording.stream import Stream
 from vidrec.sources.captions import EnvCaptions
 from vidrec.sources.flags import Flags, all_of, holds_true, outermost, reader, sum_of
+from vidrec.sources.outcomes import Outcomes
 from vidrec.sources.selection import Selection
 
 Ended = tuple[Stream, Episode | None]
@@ -88,8 +89,10 @@ class EnvSource:
         self._numbers = [-1] * len(self.streams)
         self.stepped: TensorDictBase | None = None
         self._whole: list[RunningEpisode | None] = [None] * len(self.streams)
-        self._follows = False  # whether there is one
+        self._follows = self._follows_late = False  # whether there is one, and what is known of it comes a step later
         self._last: TensorDictBase | None = None
+        self._late: Outcomes | None = None
+        self._device = torch.device("cpu")
         self._began = [0] * len(self.streams)  # at which step of the env
         self._returns = np.zeros(len(self.streams))
         self._read_done = reader(self._done[0])
@@ -112,11 +115,13 @@ class EnvSource:
         elif self._follows:
             last, self._last = self._last, tensordict
             if last is not None and (done := self._read_done(last)) is not None and done.any():
-                self._leave(last)
+                self._leave(self._flags(self._done, last), self.steps.count - 1)
             for read in self._read_rewards:
                 if (reward := read(tensordict)) is not None:
                     values = reward.detach().cpu().numpy().reshape(self._count, -1)
                     self._returns += values.sum(1, float)[self._chosen]
+        elif self._follows_late:
+            self._follow_late(tensordict)
         elif self.ends:  # by a `step_trigger`
             self._trigger()
         wanted = self._wanted
@@ -126,15 +131,19 @@ class EnvSource:
             return [] if stream.count % skip else wanted
         return self._due(wanted, skip) if wanted else wanted
 
-    def begin(self, which: Flags | None) -> None:
-        """Begin the episodes of envs that are reset; None is all."""
+    def begin(self, which: Flags | None, tensordict: TensorDictBase) -> None:
+        """Begin the episodes of envs that are reset, of which `tensordict` is what comes of it; None is all."""
         at = range(len(self.streams)) if which is None else np.flatnonzero(which).tolist()
         if self.by_episode:
             self._begin(at)
         elif self._selection.step_trigger is not None:
             self._drop_dumped()
         elif (self.by_env or self._count == 1) and not self.resets_itself and not self.native_autoreset:
+            self._catch_up()
             self._begin_whole(at)
+            done = self._read_done(tensordict)
+            if done is not None and done.is_cuda:
+                self._follows, self._follows_late, self._device = False, self._follows, done.device
 
     def offer(self, which: Flags | None, skip: int) -> list[Stream]:
         """Return the streams that want a frame of the envs that are reset; None is all."""
@@ -145,8 +154,9 @@ class EnvSource:
 
     def settle(self) -> None:
         """Say of each stream whose clip is exactly one episode which one it is; a dump follows."""
-        if not self._follows or self._last is None:
+        if not (self._follows or self._follows_late) or self._last is None:
             return
+        self._catch_up()
         done, terminated = self._flags(self._done, self._last), self._flags(self._terminated, self._last)
         for at, (stream, episode) in enumerate(zip(self.streams, self._whole, strict=True)):
             length = self.steps.count - self._began[at]
@@ -308,10 +318,25 @@ class EnvSource:
             self._whole[i] = None if stream.count else RunningEpisode(stream.env_id, self._numbers[i], numbered=False)
         self._follows = any(self._whole)
 
-    def _leave(self, last: TensorDictBase) -> None:
-        """Follow no episode that had ended with the step before: its clip shows more."""
-        for at in np.flatnonzero(self._flags(self._done, last)):
-            if self._began[at] < self.steps.count - 1:  # or else it was reset since
+    def _follow_late(self, tensordict: TensorDictBase) -> None:
+        """Do the same for envs on a device, with what arrives a step later."""
+        self._catch_up()
+        last, self._last = self._last, tensordict
+        step = self.steps.count - 1
+        self._late = Outcomes(last, tensordict, self._done, self._reward_keys, self._count, step, self._device)
+
+    def _catch_up(self) -> None:
+        """Count the rewards that are on their way, and follow no episode that had ended before."""
+        late, self._late = self._late, None
+        if late is not None:
+            done, rewards = late.read()
+            self._returns += rewards[self._chosen]
+            self._leave(done[self._chosen] if self.by_env else np.array([done.all()]), late.step)
+
+    def _leave(self, done: Flags, step: int) -> None:
+        """Follow no episode that had ended with an earlier step: its clip shows more."""
+        for at in np.flatnonzero(done):
+            if self._began[at] < step:  # or else it was reset since
                 self._whole[at] = None
 
     def _end(self, at: int) -> RunningEpisode | None:
