@@ -1,10 +1,10 @@
 """Measure vidrec beside what a user would record with instead, and write benchmarks/RESULTS.md with its plots.
 
-    python benchmarks/bench.py [--quick]
+    python benchmarks/bench.py [--quick | --report]
 
 The ways take turns in each round, each in a process of its own that is warmed up with a few frames. Figures are medians
-of the rounds. --quick measures a part with few frames, once, and writes nothing. The exit code is 0 whatever the
-figures are. Ratios are the result: times depend on the machine.
+of the rounds. --quick measures a part with few frames, once, and writes nothing; --report writes the page again from
+what was measured last. The exit code is 0 whatever the figures are. Ratios are the result: times depend on the machine.
 """
 
 import argparse
@@ -22,11 +22,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from clips import STORE
 from peers import ALONE, CRF, PEERS, PRESET
 
 from vidrec.ffmpeg.program import find_ffmpeg
 
 HERE = Path(__file__).parent
+MEASURED = STORE / "figures.json"
 FFMPEG, ENV, OURS, TORCHRL = "FFmpeg alone", "env alone", "vidrec", "TorchRL, mp4"
 QUICK = [ENV, FFMPEG, OURS, TORCHRL, "mediapy"]
 QUICK_FRAMES, EPISODE_FRAMES = 150, 600
@@ -131,7 +133,7 @@ def quick() -> dict[str, Section]:
         for key, each in ROLLOUTS.items()
         if key in ("slow", "atari")
     }
-    return short | {"episodes": Section("", MORE["episodes"].cases, 1)}
+    return short | {"episodes": Section("Short episodes", MORE["episodes"].cases, 1)}
 
 
 def measured(case: Case) -> dict[str, Any]:
@@ -184,15 +186,13 @@ def alone(name: str) -> str:
     return next((way for way, recorder in ALONE.items() if recorder.engine is engine), ENV)
 
 
-def run(sections: Mapping[str, Section]) -> dict[str, Figures]:
-    """Measure all, and say on stderr how far it is."""
-    found = {}
+def run(sections: Mapping[str, Section]) -> Iterator[tuple[str, Figures]]:
+    """Measure one section after another, and say on stderr how far it is."""
     for key, section in sections.items():
         begin = time.perf_counter()
         rounds = [{name: measured(case) for name, case in section.cases.items()} for _ in range(section.rounds)]
-        found[key] = Figures({name: [row[name] for row in rounds] for name in section.cases})
-        print(f"{section.title or key}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
-    return found
+        print(f"{section.title}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+        yield key, Figures({name: [row[name] for row in rounds] for name in section.cases})
 
 
 @dataclass(frozen=True)
@@ -459,11 +459,16 @@ Stable-Baselines3's recorders are compared with an environment of Gymnasium's al
 ![memory of the process over frames](memory.svg)"""
 
 
-def main(is_quick: bool) -> None:
+def main(is_quick: bool, is_report: bool) -> None:
     if is_quick:
-        print(goals_table(run(quick())))
+        print(goals_table(dict(run(quick()))))
         return
-    found = run({**ROLLOUTS, **MORE})
+    if not is_report:
+        rows: dict[str, Mapping[str, Rows]] = {}
+        for key, figures in run({**ROLLOUTS, **MORE}):
+            rows[key] = figures.rows
+            MEASURED.write_text(json.dumps(rows))
+    found = {key: Figures(of) for key, of in json.loads(MEASURED.read_text()).items()}
     (HERE / "RESULTS.md").write_text(report(found))
     plot(found)
     print(goals_table(found))
@@ -472,4 +477,6 @@ def main(is_quick: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a part, with few frames, once; nothing is written")
-    main(parser.parse_args().quick)
+    parser.add_argument("--report", action="store_true", help="write the page again; nothing is measured")
+    given = parser.parse_args()
+    main(given.quick, given.report)
