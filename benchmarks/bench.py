@@ -1,10 +1,11 @@
 """Measure vidrec beside what a user would record with instead, and write benchmarks/RESULTS.md with its plots.
 
-    python benchmarks/bench.py [--quick | --report]
+    python benchmarks/bench.py [--quick | --only SECTION ...]
 
 The ways take turns in each round, each in a process of its own that is warmed up with a few frames. Figures are medians
-of the rounds. --quick measures a part with few frames, once, and writes nothing; --report writes the page again from
-what was measured last. The exit code is 0 whatever the figures are. Ratios are the result: times depend on the machine.
+of the rounds. --quick measures a part with few frames, once, and writes nothing; --only measures these sections again,
+and takes the others from the last time. The exit code is 0 whatever the figures are. Ratios are the result: times
+depend on the machine.
 """
 
 import argparse
@@ -14,22 +15,26 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import measures
 from clips import STORE
 from peers import ALONE, CRF, PEERS, PRESET
 
 from vidrec.ffmpeg.program import find_ffmpeg
 
 HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
 MEASURED = STORE / "figures.json"
-FFMPEG, ENV, OURS, TORCHRL = "FFmpeg alone", "env alone", "vidrec", "TorchRL, mp4"
+FFMPEG, ENV, OURS, TORCHRL, IN_MEMORY = "FFmpeg alone", "env alone", "vidrec", "TorchRL, mp4", "TorchRL, pt"
 QUICK = [ENV, FFMPEG, OURS, TORCHRL, "mediapy"]
 QUICK_FRAMES, EPISODE_FRAMES = 150, 600
 PACKAGES = [
@@ -44,6 +49,9 @@ PACKAGES = [
     "mediapy",
     "av",
 ]
+
+FORKSERVER = get_context("forkserver")
+FORKSERVER.set_forkserver_preload(["measures"])
 
 Case = tuple[str, tuple[Any, ...]]
 Rows = list[dict[str, Any]]
@@ -60,10 +68,10 @@ class Section:
 
     title: str
     cases: Mapping[str, Case]
-    rounds: int = 3
+    rounds: int = 2
 
 
-def rollouts(title: str, clip: str, step_s: float, frames: int, *, equal: bool = False, rounds: int = 3) -> Section:
+def rollouts(title: str, clip: str, step_s: float, frames: int, *, equal: bool = False, rounds: int = 2) -> Section:
     """Return the section of one kind of work: the environment and FFmpeg alone, ours, and all peers."""
     ways = [name for name, peer in PEERS.items() if peer.has_equal or not equal]
     cases: dict[str, Case] = {name: ("rollout", (name, clip, step_s, frames, equal)) for name in [*ALONE, *ways]}
@@ -73,34 +81,36 @@ def rollouts(title: str, clip: str, step_s: float, frames: int, *, equal: bool =
 EQUAL = f"libx264, crf {CRF}, {PRESET}, not enlarged"
 ROLLOUTS = {
     "slow": rollouts("480x640, an environment of 5 ms, 1,000 frames", "480x640", 0.005, 1000),
-    "fast": rollouts("480x640, an environment of 0 ms, 400 frames", "480x640", 0.0, 400),
+    "fast": rollouts("480x640, an environment of 0 ms, 1,000 frames", "480x640", 0.0, 1000),
     "atari": rollouts("MsPacman, 210x160, an environment of 1 ms, 1,000 frames", "MsPacman", 0.001, 1000),
     "large": rollouts("1080x1920, an environment of 33 ms, 120 frames", "1080x1920", 0.033, 120, rounds=1),
     "equal": rollouts(
         f"480x640, an environment of 5 ms, 400 frames; all with {EQUAL}", "480x640", 0.005, 400, equal=True
     ),
     "equal atari": rollouts(
-        f"MsPacman, an environment of 1 ms, 1,000 frames; all with {EQUAL}", "MsPacman", 0.001, 1000, equal=True
+        f"MsPacman, an environment of 1 ms, 1,000 frames; all with {EQUAL}",
+        "MsPacman",
+        0.001,
+        1000,
+        equal=True,
+        rounds=1,
     ),
 }
 OTHERS = ["Pong", "CartPole", "cheetah", "84x84", "84x84 noisy", "480x640 noisy"]
 MORE = {
     "others": Section(
         "Other frames, an environment of 1 ms, 300 frames",
-        {
-            f"{clip}, {way}": (("ffmpeg_alone", (clip, 300)) if way == FFMPEG else ("rollout", (way, clip, 0.001, 300)))
-            for clip in OTHERS
-            for way in QUICK
-        },
+        {f"{clip}, {way}": ("rollout", (way, clip, 0.001, 300)) for clip in OTHERS for way in QUICK if way != FFMPEG},
         1,
     ),
     "length": Section(
         "How long `dump()` takes",
         {
-            f"{way}, {frames:,} frames": ("rollout", (way, "84x84", 0.0, frames))
+            f"{way}, {frames:,} frames": ("rollout", (way, "cheetah", 0.0, frames))
             for way in (OURS, TORCHRL)
             for frames in (100, 10_000)
         },
+        1,
     ),
     "memory": Section(
         "Memory",
@@ -137,14 +147,9 @@ def quick() -> dict[str, Section]:
 
 
 def measured(case: Case) -> dict[str, Any]:
-    """Measure a case in a process of its own, in a folder of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-W", "ignore", str(HERE / "measures.py"), json.dumps(case)]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{case}\n{done.stderr}")
-    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    """Measure a case in a process of its own, which has everything imported, and in a folder of its own."""
+    with ProcessPoolExecutor(1, FORKSERVER) as process:
+        return process.submit(measures.alone, *case).result()
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,8 @@ class Figures:
 
     @property
     def peers(self) -> list[str]:
-        return [name for name in self.rows if name in PEERS and name != OURS]
+        """The other recorders; but not what encodes nothing."""
+        return [name for name in self.rows if name in PEERS and name not in (OURS, IN_MEMORY)]
 
 
 def alone(name: str) -> str:
@@ -358,7 +364,8 @@ def rollout_table(figures: Figures) -> str:
 def others_table(figures: Figures) -> str:
     lines = [
         [way, *(f"{figures.ratio(f'{clip}, {way}', 'wall_s', f'{clip}, {ENV}'):.2f}" for clip in OTHERS)]
-        for way in QUICK[2:]
+        for way in QUICK
+        if way in PEERS
     ]
     return table(["wall / env alone", *OTHERS], lines)
 
@@ -396,7 +403,8 @@ def machine() -> str:
     ffmpeg = subprocess.run([find_ffmpeg(), "-version"], capture_output=True, text=True, check=True).stdout.split()[2]
     python = f"Python {platform.python_version()}, FFmpeg {ffmpeg.partition('-')[0]}"
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    return f"{os.cpu_count()} cores ({model or platform.processor()}), {python}, {versions}"
+    words = f"It ran on {os.cpu_count()} cores ({model or platform.processor()}), {python}, {versions}."
+    return textwrap.fill(f"This page is written by `make bench`. {words}", 120, break_on_hyphens=False)
 
 
 def plot(found: Mapping[str, Figures]) -> None:
@@ -415,7 +423,7 @@ def plot(found: Mapping[str, Figures]) -> None:
         axis.set(title=title, xlabel="wall / env alone")
         axis.margins(x=0.15)
     figure.tight_layout()
-    figure.savefig(HERE / "wall.svg", metadata={"Date": None})
+    figure.savefig(DOCS / "wall.svg", metadata={"Date": None})
     figure, axis = plt.subplots(figsize=(7, 3.6))
     for name, [row] in found["memory"].rows.items():
         numbers = [100 * at for at in range(len(row["resident_mb"]))]
@@ -423,7 +431,7 @@ def plot(found: Mapping[str, Figures]) -> None:
     axis.set(xlabel="frames of MsPacman", ylabel="MB more than at the first", xlim=(0, 2_000))
     axis.legend(fontsize="small")
     figure.tight_layout()
-    figure.savefig(HERE / "memory.svg", metadata={"Date": None})
+    figure.savefig(DOCS / "memory.svg", metadata={"Date": None})
 
 
 def report(found: Mapping[str, Figures]) -> str:
@@ -443,32 +451,33 @@ def report(found: Mapping[str, Figures]) -> str:
 INTRODUCTION = """\
 # Results of `make bench`
 
-This page is written by `make bench`. It ran on {machine}.
+{machine}
 
 The ways take turns in each round, each in a process of its own; figures are medians, with the lowest and highest of the
-rounds in brackets. The environment computes for as long as it says, and makes a new numbered frame each step. Each
-recorder has its own defaults where nothing else is said, and its frames are decoded and counted. Gymnasium's and
-Stable-Baselines3's recorders are compared with an environment of Gymnasium's alone. `TorchRL, pt` encodes nothing.
+rounds in brackets where there are several. The environment computes for as long as it says, and makes a new numbered
+frame each step. Each recorder has its own defaults where nothing else is said, and its frames are decoded and counted.
+Gymnasium's and Stable-Baselines3's recorders are compared with an environment of Gymnasium's alone. `TorchRL, pt`
+encodes nothing.
 
 ## What must be reached
 
 {goals}
 
-![time of a rollout and the end of its video, over the environment alone](wall.svg)
+![time of a rollout and the end of its video, over the environment alone](../docs/wall.svg)
 
-![memory of the process over frames](memory.svg)"""
+![memory of the process over frames](../docs/memory.svg)"""
 
 
-def main(is_quick: bool, is_report: bool) -> None:
+def main(is_quick: bool, only: list[str] | None) -> None:
     if is_quick:
         print(goals_table(dict(run(quick()))))
         return
-    if not is_report:
-        rows: dict[str, Mapping[str, Rows]] = {}
-        for key, figures in run({**ROLLOUTS, **MORE}):
-            rows[key] = figures.rows
-            MEASURED.write_text(json.dumps(rows))
-    found = {key: Figures(of) for key, of in json.loads(MEASURED.read_text()).items()}
+    sections = {**ROLLOUTS, **MORE}
+    rows: dict[str, Mapping[str, Rows]] = {} if only is None else json.loads(MEASURED.read_text())
+    for key, figures in run(sections if only is None else {key: sections[key] for key in only}):
+        rows[key] = figures.rows
+        MEASURED.write_text(json.dumps(rows))
+    found = {key: Figures(rows[key]) for key in sections}
     (HERE / "RESULTS.md").write_text(report(found))
     plot(found)
     print(goals_table(found))
@@ -477,6 +486,6 @@ def main(is_quick: bool, is_report: bool) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a part, with few frames, once; nothing is written")
-    parser.add_argument("--report", action="store_true", help="write the page again; nothing is measured")
+    parser.add_argument("--only", nargs="*", choices=[*ROLLOUTS, *MORE], help="sections to measure again, or none")
     given = parser.parse_args()
-    main(given.quick, given.report)
+    main(given.quick, given.only)

@@ -1,19 +1,12 @@
-"""What is measured, each case in a process of its own.
+"""What is measured, each case in a process of its own; `bench.py` has the cases."""
 
-    python benchmarks/measures.py '["rollout", ["vidrec", "480x640", 0.005, 1000]]'
-
-runs one in the current folder, and prints its figures as JSON.
-"""
-
-import json
 import os
 import resource
 import subprocess
-import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -218,7 +211,14 @@ MEASURES: dict[str, Callable[..., Row]] = {
 }
 
 
-if __name__ == "__main__":
+def alone(name: str, arguments: Sequence[Any]) -> Row:
+    """Measure one case in this process, in a folder that is deleted; nothing is printed."""
     warnings.simplefilter("ignore")
-    measure_name, arguments = json.loads(sys.argv[1])
-    print(json.dumps(MEASURES[measure_name](*arguments)))
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        row = MEASURES[name](*arguments)
+        os.chdir("/")
+    return row

@@ -9,8 +9,13 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
 
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-"""Files of the root, and what they are called in the site."""
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "benchmarks/RESULTS.md": "results.md",
+}
+"""Files outside of the documentation, and what they are called in the site."""
 
 LINKS = {**PAGES, "examples": "examples.md"}
 
@@ -18,7 +23,7 @@ LINKS = {**PAGES, "examples": "examples.md"}
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that are not in the folder of the documentation."""
     for source, page in PAGES.items():
-        text = (ROOT / source).read_text().replace("](docs/", "](")
+        text = (ROOT / source).read_text().replace("](docs/", "](").replace("](../docs/", "](")
         for link, target in LINKS.items():
             text = text.replace(f"]({link})", f"]({target})")
         files.append(File.generated(config, page, content=text))
