@@ -5,7 +5,6 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cache
@@ -13,7 +12,15 @@ from numbers import Integral
 from typing import Any
 
 from vidrec.errors import Once, SettingError, shown
-from vidrec.ffmpeg.program import NoEncoderError, check_ffmpeg, check_options, has_option, passthrough, run, run_ffmpeg
+from vidrec.ffmpeg.program import (
+    check_ffmpeg,
+    check_options,
+    has_encoder,
+    has_option,
+    passthrough,
+    run,
+    run_ffmpeg,
+)
 
 
 @dataclass(frozen=True)
@@ -222,7 +229,7 @@ class Encoding:
             try_out(self)
             return
         try_out(self._instead)
-        with suppress(NoEncoderError):
+        if has_encoder(self.codec):
             _check_options(self)
 
     def usable(self, size: tuple[int, int]) -> "Encoding":

@@ -16,10 +16,6 @@ PROGRAM_OPTIONS = {"aspect", "passlogfile", "stats"}
 """Options of the command ``ffmpeg`` that are named like those of an encoder, and mean files or another thing there."""
 
 
-class NoEncoderError(SettingError):
-    """FFmpeg has no such encoder."""
-
-
 @cache
 def find_ffmpeg() -> str:
     """Return the path of the FFmpeg that moviepy uses: the one of its dependencies, or ``$FFMPEG_BINARY``."""
@@ -59,11 +55,16 @@ def passthrough() -> list[str]:
     return ["-fps_mode" if has_option("long", "fps_mode") else "-vsync", "passthrough"]
 
 
+def has_encoder(codec: str) -> bool:
+    """Return whether FFmpeg has such an encoder."""
+    return _help(f"encoder={codec}").startswith("Encoder ")
+
+
 def check_options(codec: str, names: Iterable[str], pixel_format: str | None) -> None:
     """Raise `SettingError` unless FFmpeg has such a video encoder, and it has these options and pixel format."""
     specific, general = _help(f"encoder={codec}"), _help("full")
-    if not specific.startswith("Encoder "):
-        raise NoEncoderError(
+    if not has_encoder(codec):
+        raise SettingError(
             f"{check_ffmpeg()} has no encoder {codec!r}; name one of `ffmpeg -encoders`, such as libx264, or another "
             "FFmpeg in FFMPEG_BINARY"
         )
