@@ -34,6 +34,9 @@ multiprocessing.set_forkserver_preload(["torch.utils.data", "torchrl.collectors"
 SERVICE = {"service_backend": "process", "service_backend_options": {"context": "forkserver"}}
 START_METHODS = ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.long)]
 
+# what is garbage at a fork is for the parent to free: simulators that have drawn wait for threads that no child has
+os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
+
 # in a thread of its own dm_control waits for ever where the garbage collector finds an env that has drawn
 os.environ["DISABLE_RENDER_THREAD_OFFLOADING"] = "1"
 
