@@ -185,7 +185,7 @@ def many_envs(rounds: int) -> Row:
     """Return the CPU time of steps of many envs, as `bench_step` measures it, in microseconds."""
     import torch
     from bench_step import Row as Step
-    from bench_step import measure
+    from bench_step import measure as measure_steps
 
     torch.set_num_threads(1)
     kept = {"env_ids": range(16)}
@@ -203,7 +203,7 @@ def many_envs(rounds: int) -> Row:
         ),
         *(Step(f"grid of {n}", "", lambda known: 0, batch=n, pause_s=n / 3000) for n in (4, 16, 64, 1024)),
     ]
-    return measure(steps, rounds, 1)
+    return measure_steps(steps, rounds, 1)
 
 
 MEASURES: dict[str, Callable[..., Row]] = {
@@ -211,7 +211,7 @@ MEASURES: dict[str, Callable[..., Row]] = {
 }
 
 
-def alone(name: str, arguments: Sequence[Any]) -> Row:
+def measure(name: str, arguments: Sequence[Any]) -> Row:
     """Measure one case in this process, in a folder that is deleted; nothing is printed."""
     warnings.simplefilter("ignore")
     silence = os.open(os.devnull, os.O_WRONLY)

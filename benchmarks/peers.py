@@ -5,6 +5,7 @@ crf 20, preset veryfast, not enlarged. `wrap` is called with the environment, th
 uses what its library needs. `finish` returns when the file is whole.
 """
 
+import importlib
 import logging
 import queue
 import sys
@@ -58,10 +59,10 @@ class GymAlone(Recorder):
 class OfTorchRL(Recorder):
     """A recorder that is a transform: TorchRL's, or ours."""
 
-    library, video_format = "torchrl.record", "mp4"
+    package, video_format = "torchrl.record", "mp4"
 
     def wrap(self, env: EnvBase) -> EnvBase:
-        module = __import__(self.library, fromlist=["VideoRecorder"])
+        module = importlib.import_module(self.package)
         logger = module.CSVLogger("run", str(self.folder), video_format=self.video_format, video_fps=FPS)
         self.recorder = module.VideoRecorder(logger, "video", skip=1, **self.settings())
         return TransformedEnv(env, self.recorder)
@@ -78,7 +79,7 @@ class TorchRLInMemory(OfTorchRL):
 
 
 class Vidrec(OfTorchRL):
-    library, has_equal = "vidrec", True
+    package, has_equal = "vidrec", True
 
     def settings(self) -> dict[str, Any]:
         return {"crf": CRF, "preset": PRESET, "scale": 1} if self.equal else {}

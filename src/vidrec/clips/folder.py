@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from html import escape
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -120,8 +119,7 @@ def videos(folder: Place) -> list[FolderVideo]:
     found = listing.read(Path(local_place("vidrec.videos", folder)))
     for text in found.unreadable:
         warnings.warn(text, VidrecWarning, stacklevel=2)
-    names = [field.name for field in fields(ListedVideo)]
-    return [FolderVideo(**{name: getattr(video, name) for name in names}) for video in found.videos]
+    return [FolderVideo(**vars(video)) for video in found.videos]
 
 
 def _suffix(data: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,11 @@ _ABOUT = re.compile(
 
 @dataclass
 class EventVideo:
-    """A video in an event file, see `vidrec.tools.listing.ListedVideo`."""
+    """A video in an event file.
+
+    Attributes:
+        about: what the text beside it says of the env and the episode, by the names of `vidrec.FolderVideo`.
+    """
 
     tag: str
     step: int
@@ -28,12 +32,7 @@ class EventVideo:
     frames: int
     height: int
     width: int
-    env_id: int | None = None
-    agent: int | None = None
-    episode: int | None = None
-    return_: float | None = None
-    length: int | None = None
-    ended: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 def is_event_file(path: Path) -> bool:
@@ -58,7 +57,7 @@ def read(path: Path) -> list[EventVideo]:
             if beside and (match := _ABOUT.fullmatch(about)):
                 kinds = {"return_": float, "ended": str}
                 known = {name: text for name, text in match.groupdict().items() if text is not None}
-                vars(beside[-1]).update({name: kinds.get(name, int)(text) for name, text in known.items()})
+                beside[-1].about.update({name: kinds.get(name, int)(text) for name, text in known.items()})
     return found
 
 

@@ -18,29 +18,9 @@ _OF_WANDB = re.compile(r"(?P<run>.+)/files/media/videos/(?P<tag>.+)_(?P<step>\d+
 
 @dataclass(frozen=True)
 class ListedVideo:
-    """A video in a folder, as its row says, or its event file. What is not known is None.
+    """A video in a folder, as its row says, or its event file: what `vidrec.FolderVideo` is without reading the file.
 
     Attributes:
-        path: the file; an event file if it is in one.
-        run: the folder of its run: that of ``videos.csv`` or of the event file, a run of W&B, or where the file is.
-        bytes: the size of the file, or of the video in an event file.
-        time: when its first frame was recorded, in UTC; when the file was written, if no row says more.
-        age_s: how long ago that was, in seconds, when the folder was looked through.
-        tag: as `vidrec.Video` has it; of a W&B run and an event file the name there.
-        step: in the name of the file; of a W&B run the step of W&B.
-        env_id: which env it shows, if each has its own videos.
-        agent: which agent, if each has its own videos.
-        episode: the number of the episode that it shows, if each has its own.
-        return_: the sum of the episode's rewards.
-        length: how many steps the episode took.
-        ended: ``"terminated"``, ``"truncated"`` or ``"unfinished"``.
-        frames: how many frames it has.
-        fps: frames per second.
-        seconds: how long it plays.
-        height: of the frames in the file, in pixels.
-        width: the same.
-        codec: the encoder, ``"none"`` for a tensor.
-        env_step: how many steps its environment had made at its first frame.
         event: what the event file says that holds it; None for a file of its own.
         index: the index that has its row; None without one.
         row: its row there.
@@ -131,7 +111,8 @@ class Listing:
 
     def add_event(self, path: Path, event: events.EventVideo) -> None:
         """Add a video that is in an event file."""
-        known = {**vars(event), "event": event}
+        known = {**vars(event), **event.about, "event": event}
+        del known["about"]
         self._add(path, path.parent, known.pop("bytes"), known.pop("wall_time"), **known)
 
     def _add(
