@@ -172,6 +172,16 @@ def time_text(time: datetime) -> str:
     return time.astimezone(timezone.utc).isoformat(timespec="seconds")
 
 
+def time_of(text: str) -> datetime:
+    """Return the time that `time_text` or somebody else wrote, in UTC unless it says otherwise.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
 def _by_column(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[dict[str, str]]:
     """Return rows by the columns that have a name; what a row lacks is empty."""
     named = [column for column in enumerate(header) if column[1]]

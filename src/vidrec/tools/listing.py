@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrec.errors import ExtraError, SettingError, VidrecError
-from vidrec.files.index import NAME, VideoIndex
+from vidrec.files.index import NAME, VideoIndex, time_of
 from vidrec.tools import events, scan
 
 _OF_WANDB = re.compile(r"(?P<run>.+)/files/media/videos/(?P<tag>.+)_(?P<step>\d+)_[0-9a-f]{20}\.\w+", re.S)
@@ -207,11 +207,6 @@ def _parsed(parse: Callable[[str], Any], text: str | None) -> Any:
         return None
 
 
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
-
-
 _ATTRIBUTES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "tag": ("tag", str),
     "step": ("step", int),
@@ -228,6 +223,6 @@ _ATTRIBUTES: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     "width": ("width", int),
     "codec": ("codec", str),
     "env_step": ("env_step", int),
-    "time": ("time", _time),
+    "time": ("time", time_of),
 }
 """The attribute of a `ListedVideo` that a column of ``videos.csv`` is, and how it is read."""

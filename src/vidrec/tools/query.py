@@ -5,10 +5,11 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from vidrec.errors import SettingError, shown
+from vidrec.files.index import time_of
 from vidrec.tools.listing import ListedVideo
 
 Row = Mapping[str, Any]
@@ -60,10 +61,9 @@ def duration_text(seconds: float) -> str:
 def moment(text: str) -> datetime:
     """Return a time that somebody wrote, in UTC unless it says otherwise: ``2026-11-29`` or ``2026-11-29T10:00``."""
     try:
-        time = datetime.fromisoformat(text)
+        return time_of(text)
     except ValueError:
         raise SettingError(f"{shown(text)} is no time; expected one such as 2026-11-29 or 2026-11-29T10:00") from None
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 COLUMNS: Mapping[str, Callable[[str], Any]] = {
