@@ -56,7 +56,7 @@ def rollout(way: str, clip: str, step_s: float, frames: int, equal: bool = False
         folder.mkdir()
         recorder = (ALONE | PEERS)[way](folder, size, equal)
         simulator = recorder.engine(shown, step_s)
-        env = recorder.wrap(simulator)
+        env = recorder.begin(simulator)
         waits, resident, before = [], [], time.perf_counter()
         for number, frame in enumerate(simulator.roll(count, env)):
             recorder.add(frame)

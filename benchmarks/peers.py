@@ -1,8 +1,8 @@
 """What a user would record with instead, each as its documentation says, and with the settings of FFmpeg equal to ours.
 
 A recorder is made with a folder, a frame's size (height, width), and whether its settings are equal to ours: libx264,
-crf 20, preset veryfast, not enlarged. `wrap` is called with the environment, then `add` with each frame, and each class
-uses what its library needs. `finish` returns when the file is whole.
+crf 20, preset veryfast, not enlarged. `begin` is called with the environment, then `add` with each frame, and each
+class uses what its library needs. `finish` returns when the file is whole.
 """
 
 import importlib
@@ -41,8 +41,8 @@ class Recorder:
     def __init__(self, folder: Path, size: Size, equal: bool) -> None:
         self.folder, self.size, self.equal = folder, size, equal
 
-    def wrap(self, env: Any) -> Any:
-        """Return the environment to step."""
+    def begin(self, env: Any) -> Any:
+        """Open what is to be written to, and return the environment to step."""
         return env
 
     def add(self, frame: NDArray[np.uint8]) -> None:
@@ -61,7 +61,7 @@ class OfTorchRL(Recorder):
 
     package, video_format = "torchrl.record", "mp4"
 
-    def wrap(self, env: EnvBase) -> EnvBase:
+    def begin(self, env: EnvBase) -> EnvBase:
         module = importlib.import_module(self.package)
         logger = module.CSVLogger("run", str(self.folder), video_format=self.video_format, video_fps=FPS)
         self.recorder = module.VideoRecorder(logger, "video", skip=1, **self.settings())
@@ -88,7 +88,7 @@ class Vidrec(OfTorchRL):
 class RecordVideo(Recorder):
     engine = GymSimulator
 
-    def wrap(self, env: GymSimulator) -> Any:
+    def begin(self, env: GymSimulator) -> Any:
         from gymnasium.wrappers import RecordVideo
 
         self.env = RecordVideo(env, str(self.folder), episode_trigger=lambda number: True, fps=FPS, disable_logger=True)
@@ -102,7 +102,7 @@ class VecVideoRecorder(Recorder):
     engine = GymSimulator
     length = 10**9
 
-    def wrap(self, env: GymSimulator) -> Any:
+    def begin(self, env: GymSimulator) -> Any:
         from stable_baselines3.common.vec_env import DummyVecEnv, VecVideoRecorder
 
         self.env = VecVideoRecorder(
@@ -117,15 +117,17 @@ class VecVideoRecorder(Recorder):
 class ImageioFFmpeg(Recorder):
     has_equal = True
 
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        if not hasattr(self, "writer"):
-            import imageio_ffmpeg
+    def begin(self, env: Simulator) -> Simulator:
+        import imageio_ffmpeg
 
-            own = {"quality": None, "output_params": ["-crf", str(CRF), "-preset", PRESET], "macro_block_size": 1}
-            path = str(self.folder / "video.mp4")
-            settings = own if self.equal else {}
-            self.writer = imageio_ffmpeg.write_frames(path, self.size[::-1], fps=FPS, **settings)
-            self.writer.send(None)
+        own = {"quality": None, "output_params": ["-crf", str(CRF), "-preset", PRESET], "macro_block_size": 1}
+        path = str(self.folder / "video.mp4")
+        settings = own if self.equal else {}
+        self.writer = imageio_ffmpeg.write_frames(path, self.size[::-1], fps=FPS, **settings)
+        self.writer.send(None)
+        return env
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
         self.writer.send(frame)
 
     def finish(self) -> None:
@@ -135,14 +137,16 @@ class ImageioFFmpeg(Recorder):
 class Mediapy(Recorder):
     has_equal = True
 
-    def add(self, frame: NDArray[np.uint8]) -> None:
-        if not hasattr(self, "writer"):
-            import mediapy
+    def begin(self, env: Simulator) -> Simulator:
+        import mediapy
 
-            mediapy.set_ffmpeg(find_ffmpeg())
-            settings = {"crf": CRF, "ffmpeg_args": f"-preset {PRESET}"} if self.equal else {}
-            self.writer = mediapy.VideoWriter(self.folder / "video.mp4", self.size, fps=FPS, **settings)
-            self.writer.__enter__()
+        mediapy.set_ffmpeg(find_ffmpeg())
+        settings = {"crf": CRF, "ffmpeg_args": f"-preset {PRESET}"} if self.equal else {}
+        self.writer = mediapy.VideoWriter(self.folder / "video.mp4", self.size, fps=FPS, **settings)
+        self.writer.__enter__()
+        return env
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
         self.writer.add_image(frame)
 
     def finish(self) -> None:
@@ -155,11 +159,13 @@ class PyAV(Recorder):
     has_equal = True
     queue_length = 30
 
+    def begin(self, env: Simulator) -> Simulator:
+        self.frames: queue.Queue[NDArray[np.uint8] | None] = queue.Queue(self.queue_length)
+        self.thread = threading.Thread(target=self._encode)
+        self.thread.start()
+        return env
+
     def add(self, frame: NDArray[np.uint8]) -> None:
-        if not hasattr(self, "frames"):
-            self.frames: queue.Queue[NDArray[np.uint8] | None] = queue.Queue(self.queue_length)
-            self.thread = threading.Thread(target=self._encode)
-            self.thread.start()
         self.frames.put(frame)  # the environment makes a new one each step; one that is reused would have to be copied
 
     def _encode(self) -> None:
@@ -184,11 +190,13 @@ class LeRobot(Recorder):
 
     has_equal = True
 
+    def begin(self, env: Simulator) -> Simulator:
+        settings = {"vcodec": "h264", "crf": CRF, "g": 60} if self.equal else {}
+        self.encoder = _lerobot().StreamingVideoEncoder(FPS, **settings)
+        self.encoder.start_episode(["video"], self.folder)
+        return env
+
     def add(self, frame: NDArray[np.uint8]) -> None:
-        if not hasattr(self, "encoder"):
-            settings = {"vcodec": "h264", "crf": CRF, "g": 60} if self.equal else {}
-            self.encoder = _lerobot().StreamingVideoEncoder(FPS, **settings)
-            self.encoder.start_episode(["video"], self.folder)
         self.encoder.feed_frame("video", frame)
 
     def finish(self) -> None:
