@@ -1,6 +1,6 @@
 """What recording costs where frames are drawn for it: `render=True`, pixels in the data, and Gymnasium's RecordVideo.
 
-    python benchmarks/bench_render.py [rounds [CartPole or cheetah]]
+    python benchmarks/bench_render.py [rounds [CartPole, cheetah or plain]]
 
 A step of the same Gymnasium env under TorchRL, in ms, until its last video is published. Each way is measured in each
 round, one after the other; the figures are medians, and in brackets is their ratio to no recording. Ways that draw
@@ -44,7 +44,8 @@ class Cheetah(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (17,), np.float64)
     action_space = gymnasium.spaces.Box(-1, 1, (6,), np.float32)
 
-    def __init__(self):
+    def __init__(self, **flags):
+        self.drawn = {"camera_id": 0, "render_flag_overrides": flags}
         self.env = suite.load("cheetah", "run", task_kwargs={"random": 0})
 
     def reset(self, *, seed=None, options=None):
@@ -55,7 +56,7 @@ class Cheetah(gymnasium.Env):
         return self._observation(step), step.reward, False, False, {}
 
     def render(self):
-        return self.env.physics.render(240, 320, camera_id=0).copy()  # PixelRenderTransform takes no negative strides
+        return self.env.physics.render(240, 320, **self.drawn).copy()  # PixelRenderTransform takes no negative strides
 
     def close(self):
         self.env.close()  # or else the garbage collector frees the window in the middle of another one's step
@@ -70,6 +71,11 @@ def cartpole():
 
 def cheetah():
     return TimeLimit(Cheetah(), EPISODE)
+
+
+def plain_cheetah():
+    """Without what takes most of the time in software: shadows, the reflection in the floor and the sky."""
+    return TimeLimit(Cheetah(shadow=False, reflection=False, skybox=False), EPISODE)
 
 
 def balance(td):
@@ -142,7 +148,11 @@ def seconds_per_step(make, policy, way, work):
 
 
 def main(rounds, only=None):
-    for name, make, policy in [("CartPole", cartpole, balance), ("cheetah", cheetah, None)]:
+    for name, make, policy in [
+        ("CartPole", cartpole, balance),
+        ("cheetah", cheetah, None),
+        ("plain", plain_cheetah, None),
+    ]:
         if only and name != only:
             continue
         print(f"\n| {name}, ms a step | {' | '.join(WORK)} |\n|---|{'---|' * len(WORK)}", flush=True)

@@ -17,7 +17,7 @@ from walk import Call, prepared, walk
 
 from vidrec import CSVLogger, VideoRecorder
 
-ROOMS = ["cli.py", "testing.py", "recorder.py", "sources", "recording", "loggers", "clips", "frames", "ffmpeg", "files"]
+ROOMS = ["cli", "testing.py", "recorder.py", "sources", "recording", "loggers", "clips", "frames", "ffmpeg", "files"]
 """From the top down; below are values that all may use."""
 
 CALLS_SKIPPED = 8

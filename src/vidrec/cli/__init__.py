@@ -1,0 +1,4 @@
+"""The command `vidrec`: list, look at and prune videos, and repair what a crash left behind."""
+
+from vidrec.cli import folders as folders
+from vidrec.cli.app import app as app

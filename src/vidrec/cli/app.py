@@ -1,0 +1,43 @@
+"""The command itself, and the options that its subcommands have in common."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vidrec import __version__
+from vidrec.errors import SettingError
+
+Folder = Annotated[Path, typer.Argument(help="A folder, with all below it.", exists=True, file_okay=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what would be done.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="CONDITION", help="Only videos for which this holds, such as 'return>=200' or 'env=2'."),
+]
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version)] = False,
+) -> None:
+    """List recorded videos, look at them, delete them, and repair what a crash left behind."""
+
+
+@contextmanager
+def bad_options() -> Iterator[None]:
+    """Have options that cannot be said as wrong use of the command."""
+    try:
+        yield
+    except SettingError as error:
+        raise typer.BadParameter(str(error)) from None
