@@ -148,17 +148,19 @@ class Encoder:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,  # nothing is written there: it is at its end when FFmpeg is
                 stderr=self._stderr,
                 bufsize=0,
                 start_new_session=True,  # Ctrl-C is for the training, not for the encoder
                 pass_fds=[count],
             )
         except OSError as error:
-            self._close()
+            self._progress.close()
             raise EncoderError(f"FFmpeg could not be started for {self.path}: {error}") from error
-        assert self._process.stdin is not None
-        self._pipe = self._process.stdin
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._pipe, self._stdout = self._process.stdin, self._process.stdout
+        self._end = select.poll()
+        self._end.register(self._stdout.fileno(), 0)  # its end is always told
 
     def write(self, frame: Array) -> None:
         """Hand over one frame, uint8 ``[H, W, 3]``, with any strides. The encoder keeps no reference to it.
@@ -228,9 +230,9 @@ class Encoder:
         self._close()
 
     def _ended(self, timeout_s: float) -> bool:
-        until = time.monotonic() + timeout_s
-        while self._process.poll() is None and time.monotonic() < until:
-            time.sleep(0.002)  # Popen.wait(timeout) sleeps up to 50 ms
+        """Wait until FFmpeg has ended, so long at the most; return whether it has."""
+        if self._end.poll(timeout_s * 1000):
+            self._process.wait()
         return self._process.returncode is not None
 
     def _wait(self, ready: Callable[[], bool]) -> None:
@@ -267,4 +269,5 @@ class Encoder:
 
     def _close(self) -> None:
         self._progress.close()
+        self._stdout.close()
         forks.forget(self)
