@@ -3,7 +3,6 @@
 import functools
 import gc
 import re
-import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import START_METHODS, product, require, since_torchrl
-from numbered_frames import cells_in, numbered, numbers_in, read_number, rows
+from numbered_frames import cells_in, numbered, read_number, rows
 from tensordict import TensorDict
 from torchrl.collectors import Collector, MultiAsyncCollector, MultiSyncCollector
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
@@ -27,72 +26,25 @@ from torchrl.envs import (
     TransformedEnv,
 )
 from torchrl.envs.transforms import Transform
+from workers import (
+    EpisodeEnv,
+    check_nothing_is_left,
+    endings,
+    episodes,
+    found,
+    frames_in,
+    of_workers,
+    place,
+    recorder,
+    worker_env,
+)
 from worlds import EpisodesEnv, name_of
 
-from vidrec import CSVLogger, VideoRecorder
+from vidrec import CSVLogger
 
 NESTED = pytest.mark.filterwarnings("ignore:Nested TransformedEnvs")
 LENGTHS = [[3, 5], [4, 2, 2], [7, 1]]
 """Of the episodes of three envs, over and over."""
-
-
-class EpisodeEnv(EpisodesEnv):
-    """A single env whose frames name the env that it is told to be."""
-
-    def __init__(self, env_id, lengths):
-        self.env_id = env_id
-        super().__init__([lengths], batch_size=())
-
-    def _out(self, **more):
-        td = super()._out(**more)
-        return td.set("pixels", numbered(name_of(self.env_id, self.episodes[0], self.steps[0]), self.size))
-
-
-def place(number):
-    """Undo `name_of`."""
-    return number >> 9, number >> 5 & 15, number & 31
-
-
-def recorder(logger=None, **kwargs):
-    kwargs = {"skip": 1, **kwargs}
-    return VideoRecorder(logger or CSVLogger("run", video_format="mkv"), "video", **kwargs)
-
-
-def found(folder="csv_logs/run/videos"):
-    """The names of all videos, and the numbers in their frames."""
-    assert not list(Path().rglob("*.part-*"))
-    return {str(path.relative_to(folder)): numbers_in(path) for path in sorted(Path(folder).rglob("*.*"))}
-
-
-def frames_in(*batches):
-    """The numbers of all frames in data of any batch size, those at a reset and those after a step."""
-    numbers = set()
-    for td in batches:
-        for pixels in (td["pixels"], td.get(("next", "pixels"), td["pixels"])):
-            numbers.update(read_number(frame) for frame in pixels.flatten(0, -4))
-    return numbers
-
-
-def episodes(numbers):
-    """The frames of each env and episode, from the first to the last one that was seen."""
-    last = defaultdict(int)
-    for env_id, episode, step in map(place, numbers):
-        last[env_id, episode] = max(last[env_id, episode], step)
-    return {
-        (env_id, episode): [name_of(env_id, episode, step) for step in range(steps + 1)]
-        for (env_id, episode), steps in last.items()
-    }
-
-
-def endings(*rollouts):
-    """How the episodes in rollouts ended, by env and episode; not those that did not."""
-    ended = {}
-    for td in rollouts:
-        after = td["next"].flatten()
-        for at in after["done"].flatten().nonzero().flatten().tolist():
-            env_id, episode, _ = place(read_number(after["pixels"][at]))
-            ended[env_id, episode] = "terminated" if after["terminated"][at] else "truncated"
-    return ended
 
 
 def by_episode(videos):
@@ -114,29 +66,6 @@ def check_episodes(*rollouts):
         assert row["ended"] == ended.get((env_id, episode), "unfinished")
         assert (int(row["frames"]), int(row["length"])) == (len(numbers), len(numbers) - 1)
     assert len(rows()) == len(videos)
-
-
-def processes(mark):
-    """The processes with this text in their command line."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-        except OSError:
-            continue
-    return [line for line in lines if str(mark) in line]
-
-
-def check_nothing_is_left(folder):
-    """Check that soon no encoder runs, and no video is unfinished: a worker renames it after its encoder ended."""
-
-    def left():
-        return processes(folder) + list(folder.rglob("*.part-*"))
-
-    until = time.monotonic() + 10
-    while left() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert left() == []
 
 
 # over a batched env
@@ -463,23 +392,6 @@ def test_with_only_nested_done_entries_each_env_has_its_episodes():
 
 
 # in the workers
-
-
-def worker_env(logger, env_id, lengths, **kwargs):
-    return TransformedEnv(EpisodeEnv(env_id, lengths), recorder(logger, **kwargs))
-
-
-def of_workers(videos):
-    """Videos of workers by the env that they show, in the order of their steps; each worker shows one."""
-    env_ids = defaultdict(list)
-    workers = defaultdict(set)
-    for name, numbers in videos.items():
-        worker, step = re.fullmatch(r"video(?:_worker(\d+))?_(\d+)\.mkv", name).groups()
-        (env_id,) = {place(number)[0] for number in numbers}
-        env_ids[env_id].append((int(step), numbers))
-        workers[worker].add(env_id)
-    assert all(len(shown) == 1 for shown in workers.values())
-    return {env_id: [numbers for _, numbers in sorted(own)] for env_id, own in env_ids.items()}
 
 
 @since_torchrl("0.13")

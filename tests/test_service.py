@@ -9,7 +9,7 @@ from conftest import SERVICE, since_torchrl
 from numbered_frames import numbered, numbers_in
 from torchrl.record.loggers import CSVLogger as TorchRLCSVLogger
 
-from vidrec import CSVLogger, SettingError, TagError, VideoLogger, VideoRecorder
+from vidrec import CSVLogger, ServiceError, SettingError, TagError, VideoLogger, VideoRecorder
 from vidrec.ffmpeg.encoder import Encoder
 from vidrec.loggers.service import ServiceLogger
 
@@ -101,7 +101,7 @@ def test_what_the_service_could_not_publish_is_kept_here_and_dumped_again(serve)
     record(recorder, range(5))
     with pytest.raises(RuntimeError, match="moon") as caught:
         recorder.dump()
-    [kept] = [path for path in left() if path.suffix != ".log"]
+    [kept] = [path for path in Path("csv_logs/run/videos").resolve().iterdir() if path.suffix == ".mp4"]
     assert str(kept) in caught.value.__notes__[0]
     record(recorder, range(5, 8))
     last = recorder.dump()
@@ -137,19 +137,18 @@ def test_torchrls_loggers_get_a_tensor_there_too(serve):
 
 
 def test_a_service_that_has_ended_is_an_error_and_not_a_logger_of_tensors(serve):
-    class Dead(type(serve(CSVLogger).client())):
-        def _submit(self, *args, **kwargs):
-            raise ConnectionError("the service has ended")
-
-    with pytest.raises(ConnectionError, match="has ended"):
-        VideoRecorder(Dead(None, exp_name="run", log_dir="."), "video")
+    service = serve(CSVLogger)
+    client = service.client()
+    service.shutdown()
+    with pytest.raises(ServiceError, match="has ended"):
+        VideoRecorder(client, "video")
 
 
 def test_a_service_whose_logger_wants_no_file_gets_a_tensor():
     class Client:
         calls = ()
 
-        def log_video_encoding(self, tag):
+        def log_video_clip(self, tag):
             return None
 
         def log_video(self, *args, **settings):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vidrec.errors import EncoderError as EncoderError
     from vidrec.errors import ExtraError as ExtraError
     from vidrec.errors import FrameError as FrameError
+    from vidrec.errors import ServiceError as ServiceError
     from vidrec.errors import SettingError as SettingError
     from vidrec.errors import TagError as TagError
     from vidrec.errors import VidrecError as VidrecError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from vidrec.loggers.base import VideoLogger as VideoLogger
     from vidrec.loggers.csv import CSVLogger as CSVLogger
     from vidrec.loggers.memory import MemoryLogger as MemoryLogger
+    from vidrec.loggers.service import set_service_timeout as set_service_timeout
     from vidrec.loggers.tee import TeeLogger as TeeLogger
     from vidrec.loggers.tensorboard import TensorboardLogger as TensorboardLogger
     from vidrec.loggers.utils import generate_exp_name as generate_exp_name
@@ -44,7 +46,7 @@ _NAMES = {
     "episode": ("Episode",),
     "recording.retention": ("keep_best", "keep_last"),
     "errors": (
-        *("EncoderError", "ExtraError", "FrameError", "SettingError", "TagError"),
+        *("EncoderError", "ExtraError", "FrameError", "ServiceError", "SettingError", "TagError"),
         *("VidrecError", "VidrecWarning"),
     ),
     "recording.failure": ("Failure",),
@@ -52,6 +54,7 @@ _NAMES = {
     "loggers.base": ("VideoLogger",),
     "loggers.csv": ("CSVLogger",),
     "loggers.memory": ("MemoryLogger",),
+    "loggers.service": ("set_service_timeout",),
     "loggers.tee": ("TeeLogger",),
     "loggers.tensorboard": ("TensorboardLogger",),
     "loggers.utils": ("generate_exp_name", "get_logger"),

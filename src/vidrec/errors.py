@@ -7,16 +7,19 @@ Each is also the built-in one in brackets:
     ├── SettingError  (ValueError)  an argument or encoder setting that is unknown or cannot be
     ├── TagError      (ValueError)  a tag, suffix or name that would leave the logger's folder
     ├── ExtraError    (ImportError) a package that only some need is not installed
+    ├── ServiceError  (OSError)     a logger in another process has ended, or does not answer
     └── EncoderError  (OSError)     FFmpeg failed or hangs; carries FFmpeg's stderr and the file it leaves
 
     VidrecWarning (UserWarning)     what was recorded is safe, but not quite as asked
 """
 
 import importlib.util
+import math
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 class VidrecError(Exception):
@@ -41,6 +44,10 @@ class ExtraError(VidrecError, ImportError):
 
 class EncoderError(VidrecError, OSError):
     """FFmpeg failed, died or hangs; the message holds its stderr and the file it leaves."""
+
+
+class ServiceError(VidrecError, OSError):
+    """A logger that runs in another process has ended, or does not answer in time."""
 
 
 class VidrecWarning(UserWarning):
@@ -71,6 +78,21 @@ def need(package: str, what: str, extra: str | None = None) -> None:
         return
     if spec is None or spec.origin is None:  # a folder of that name, such as W&B makes, is no package
         raise ExtraError(f'{what} needs {package}, which is not installed: pip install "vidrec[{extra or package}]"')
+
+
+def positive_seconds(name: str, value: Any) -> float:
+    """Return a time-out as a float, above 0; inf is none.
+
+    Raises:
+        SettingError: another value.
+    """
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not seconds > 0:
+        raise SettingError(f"{name}={shown(value)} must be a number of seconds, above 0; inf is no limit")
+    return seconds
 
 
 def shown(value: object) -> str:

@@ -165,13 +165,13 @@ class FileClip(Clip):
 
     def __init__(self, stem: Path, encoding: Encoding, index: Path | None = None) -> None:
         self.encoding = encoding
-        self._stem, self._index = stem, index
+        self.stem, self.index = stem, index
         self._token = secrets.token_hex(4)
         self._manifest: Manifest | None = None
 
     def unfinished(self) -> set[Path]:
         """Return the unfinished files of all clips of the same name in the same folder, also those of others."""
-        return set(self._stem.parent.glob(f"{glob.escape(self._stem.name)}{MARK}*"))
+        return set(self.stem.parent.glob(f"{glob.escape(self.stem.name)}{MARK}*"))
 
     @abstractmethod
     def finish(self) -> Video: ...
@@ -189,7 +189,7 @@ class FileClip(Clip):
     def _open(self, size: tuple[int, int]) -> Manifest:
         """Return the manifest of the clip; the first call makes it, and its folder."""
         if self._manifest is None:
-            make_folder(self._stem.parent)
+            make_folder(self.stem.parent)
             self.time = self.time or datetime.now(timezone.utc)
             height, width = self.encoding.file_size(size)
             about: dict[str, Any] = {"video_format": self.encoding.video_format, "codec": self.encoding.codec}
@@ -197,7 +197,7 @@ class FileClip(Clip):
             about |= {"tag": self.tag, "env_step": self.env_step, "time": time_text(self.time)}
             about |= {"env_id": self.env_id, "agent": self.agent}
             about |= {"episode": None if self.episode is None else self.episode.number}
-            about["index"] = None if self._index is None else os.path.relpath(self._index, self._stem.parent)
+            about["index"] = None if self.index is None else os.path.relpath(self.index, self.stem.parent)
             path = self._path().with_suffix(SUFFIX)
             try:
                 with forks.lock:
@@ -210,7 +210,7 @@ class FileClip(Clip):
         return self._manifest
 
     def _path(self, part: str = "") -> Path:
-        return self._stem.with_name(f"{self._stem.name}{MARK}{self._token}{part}.{self.encoding.format.extension}")
+        return self.stem.with_name(f"{self.stem.name}{MARK}{self._token}{part}.{self.encoding.format.extension}")
 
     def _video(self, path: Path) -> Video:
         assert self.size is not None

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from vidrec.errors import EncoderError, SettingError, shown
+from vidrec.errors import EncoderError, positive_seconds
 from vidrec.ffmpeg.files import count_frames
 from vidrec.ffmpeg.program import find_ffmpeg, has_option
 from vidrec.files import forks
@@ -52,20 +52,10 @@ def set_ffmpeg_timeout(timeout_s: float | None = 30.0) -> None:
         SettingError: another value.
     """
     global TIMEOUT_S
-    TIMEOUT_S = _seconds("timeout_s", math.inf if timeout_s is None else timeout_s)
+    TIMEOUT_S = positive_seconds("timeout_s", math.inf if timeout_s is None else timeout_s)
 
 
-def _seconds(name: str, value: Any) -> float:
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
-    if not seconds > 0:
-        raise SettingError(f"{name}={shown(value)} must be a number of seconds, above 0; inf is no limit")
-    return seconds
-
-
-TIMEOUT_S = _seconds("VIDREC_FFMPEG_TIMEOUT_S", os.environ.get("VIDREC_FFMPEG_TIMEOUT_S", 30.0))
+TIMEOUT_S = positive_seconds("VIDREC_FFMPEG_TIMEOUT_S", os.environ.get("VIDREC_FFMPEG_TIMEOUT_S", 30.0))
 """How long FFmpeg may do nothing, see `set_ffmpeg_timeout`."""
 
 
@@ -157,7 +147,8 @@ class Encoder:
         except OSError as error:
             self._progress.close()
             raise EncoderError(f"FFmpeg could not be started for {self.path}: {error}") from error
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._pipe, self._stdout = self._process.stdin, self._process.stdout
         self._end = select.poll()
         self._end.register(self._stdout.fileno(), 0)  # its end is always told

@@ -1,8 +1,12 @@
 """What a logger must be for a recorder to stream into it, and how every other logger is made one."""
 
+import secrets
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +15,15 @@ from vidrec.clips import Clip, FileClip, TensorClip, Video
 from vidrec.errors import FrameError, SettingError, VidrecError, VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.frames import arrange, as_video, to_rgb
+
+
+@dataclass(frozen=True)
+class ClipPlace:
+    """What `vidrec.clips.open_clip` is called with."""
+
+    stem: Path
+    encoding: Encoding
+    index: Path | None
 
 
 class VideoLogger:
@@ -66,8 +79,48 @@ class VideoLogger:
         """Return the folder, with all below it, in which a crash leaves clips; None if there is none of its own."""
         return None
 
-    # A client of a logger that runs in another process reaches the methods named log_..., and no others. These four
-    # are what `ServiceLogger` needs of them.
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if hasattr(cls, "_ServiceClass"):  # what TorchRL, since 0.14, calls for `service_backend`
+            cls._ServiceClass = partial(_service, cls)
+
+    # A client of a logger that runs in another process reaches the methods named log_..., and no others. These are what
+    # `ServiceLogger` needs of them.
+
+    def log_video_clip(self, tag: str, **settings: Any) -> ClipPlace | VidrecError | None:
+        """Return what `open_clip` would write, None if no file. An exception is returned: raised, it is but text."""
+        try:
+            clip = self.open_clip(tag, **settings)
+        except VidrecError as error:
+            return error
+        return ClipPlace(clip.stem, clip.encoding, clip.index) if isinstance(clip, FileClip) else None
+
+    def log_video_file(
+        self, name: str, video: Video, file: Path | None, step: int | None, /, **settings: Any
+    ) -> Video | None:
+        """Publish a video; its file is the one that came in pieces, if that is given, and else stays.
+
+        A call that is repeated, as its reply did not arrive, publishes nothing.
+        """
+        call = (name, step, video.path)
+        if call not in _done:
+            with warnings.catch_warnings():
+                warnings.simplefilter("default", VidrecWarning)  # it is published, whatever warnings are here
+                _done[call] = self.log_video(name, video if file is None else video.at(file), step, **settings)
+            if len(_done) > REMEMBERED:
+                del _done[next(iter(_done))]
+        if file is not None:
+            shutil.rmtree(file.parent, ignore_errors=True)
+        return _done[call]
+
+    def log_video_piece(self, data: bytes, path: Path | None, name: str) -> Path:
+        """Append to the file that the first piece began, for `log_video_file`, and return its path."""
+        if path is None:
+            path = Path(_received().name, secrets.token_hex(8), Path(name).name)
+            path.parent.mkdir()
+        with path.open("ab") as file:
+            file.write(data)
+        return path
 
     def log_video_next_step(self, tag: str, origin: str | None = None) -> int:
         """Return where automatic steps begin, see `next_step`."""
@@ -77,21 +130,27 @@ class VideoLogger:
         """Delete a video that `log_video` returned, see `remove_video`."""
         self.remove_video(video)
 
-    def log_video_encoding(self, tag: str, **settings: Any) -> Encoding | VidrecError | None:
-        """Return how `open_clip` would encode, None if not at all. An exception is returned: raised, it is but text."""
-        try:
-            clip = self.open_clip(tag, **settings)
-        except VidrecError as error:
-            return error
-        return clip.encoding if isinstance(clip, FileClip) else None
+    def log_clips_folder(self) -> Path | None:
+        """Return where a crash leaves clips, see `clips_folder`."""
+        return self.clips_folder()
 
-    def log_encoded_video(self, name: str, video: Video, data: bytes, *args: Any, **settings: Any) -> Video | None:
-        """Publish `video`, whose file is not within reach here, but is made of `data`."""
-        with TemporaryDirectory(prefix="vidrec-") as folder, warnings.catch_warnings():
-            path = Path(folder) / video.path.name
-            path.write_bytes(data)
-            warnings.simplefilter("default", VidrecWarning)  # it is published, whatever warnings are here
-            return self.log_video(name, video.at(path), *args, **settings)
+
+def _service(logger_class: type, *args: Any, **kwargs: Any) -> Any:
+    from vidrec.loggers.clients import service
+
+    return service(logger_class, *args, **kwargs)
+
+
+REMEMBERED = 1000
+"""How many videos a process knows again that it has published for others."""
+
+_done: dict[tuple[str, int | None, Path], Video | None] = {}
+
+
+@cache
+def _received() -> TemporaryDirectory[str]:
+    """Return the folder for files that come in pieces, which goes with the process."""
+    return TemporaryDirectory(prefix="vidrec-")
 
 
 class TensorLogger(VideoLogger):
