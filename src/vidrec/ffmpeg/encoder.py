@@ -21,6 +21,7 @@ import numpy as np
 
 from vidrec.errors import EncoderError, positive_seconds
 from vidrec.ffmpeg.files import count_frames
+from vidrec.ffmpeg.process import start
 from vidrec.ffmpeg.program import find_ffmpeg, has_option
 from vidrec.files import forks
 
@@ -135,14 +136,12 @@ class Encoder:
         count = self._progress.fileno()
         command[1:1] = ["-progress", f"pipe:{count}"]
         try:
-            self._process = subprocess.Popen(
+            self._process = start(
                 command,
+                count,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,  # nothing is written there: it is at its end when FFmpeg is
                 stderr=self._stderr,
-                bufsize=0,
-                start_new_session=True,  # Ctrl-C is for the training, not for the encoder
-                pass_fds=[count],
             )
         except OSError as error:
             self._progress.close()

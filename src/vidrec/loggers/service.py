@@ -2,13 +2,14 @@
 
 import math
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from vidrec.clips import Clip, TensorClip, Video, open_clip
 from vidrec.compat import LoggerClient
 from vidrec.errors import VidrecError, positive_seconds
-from vidrec.files.names import check_name, temporary_stem
+from vidrec.files.names import check_name
 from vidrec.loggers.base import VideoLogger
 
 PIECE_BYTES = 16 * 2**20
@@ -38,8 +39,8 @@ TIMEOUT_S = positive_seconds("VIDREC_SERVICE_TIMEOUT_S", os.environ.get("VIDREC_
 class ServiceLogger(VideoLogger):
     """The client of a vidrec logger in another process: videos are encoded here, and files travel, never frames.
 
-    Of a logger on this machine they grow where it wants them. Else they grow in the folder for temporary files, and are
-    sent in pieces.
+    Of a logger on this machine they grow where it wants them. Else they grow in ``vidrec-clips-<user id>``, in the
+    folder for temporary files, and are sent in pieces.
     """
 
     def __init__(self, client: Any) -> None:
@@ -55,7 +56,7 @@ class ServiceLogger(VideoLogger):
             return TensorClip()
         if self._shares_files:
             return open_clip(wish.stem, wish.encoding, wish.index)
-        return open_clip(temporary_stem(check_name(tag)), wish.encoding)
+        return open_clip(_clips() / check_name(tag), wish.encoding)
 
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
         """Send the video; returns, or raises, when the logger there has."""
@@ -84,12 +85,16 @@ class ServiceLogger(VideoLogger):
         self.client.log_video_removal(video)
 
     def clips_folder(self) -> Path | None:
-        """Return that of the logger, if it is on this machine."""
-        folder: Path | None = self.client.log_clips_folder() if self._shares_files else None
+        """Return that of the logger, if it is on this machine; else where clips grow here."""
+        folder: Path | None = self.client.log_clips_folder() if self._shares_files else _clips()
         return folder
 
     def __repr__(self) -> str:
         return repr(self.client)
+
+
+def _clips() -> Path:
+    return Path(tempfile.gettempdir(), f"vidrec-clips-{os.getuid()}")
 
 
 def is_service_of_ours(logger: Any) -> bool:
