@@ -109,3 +109,12 @@ def of_workers(videos):
         workers[worker].add(env_id)
     assert all(len(shown) == 1 for shown in workers.values())
     return {env_id: [numbers for _, numbers in sorted(own)] for env_id, own in env_ids.items()}
+
+
+def of_actors(videos):
+    """The same of actors."""
+    env_ids = defaultdict(list)
+    for name, numbers in videos.items():
+        step = re.fullmatch(r"video_actor-[\w.-]+?_(\d+)\.mkv", name)[1]
+        env_ids[place(numbers[0])[0]].append((int(step), numbers))
+    return {env_id: [numbers for _, numbers in sorted(own)] for env_id, own in env_ids.items()}
