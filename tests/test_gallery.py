@@ -1,6 +1,5 @@
 """`vidrec gallery` in Chromium: a page that needs no network, of folders of every kind."""
 
-import base64
 import csv
 import io
 import json
@@ -20,9 +19,10 @@ from numbered_frames import numbered, read_number
 from PIL import Image
 from processes import run_python, within, without
 from screens import look, set_size, wait_for
+from tensordict.nn import TensorDictModule
 from test_cli import AS_A_MODULE, call, edit_index
 from test_repair import RUN, tree
-from torchrl.envs import GymEnv, TransformedEnv
+from torchrl.envs import Compose, GymEnv, StepCounter, TransformedEnv
 
 from vidrec import CSVLogger, SettingError, TensorboardLogger, VideoRecorder
 from vidrec.files.index import VideoIndex
@@ -34,6 +34,8 @@ SCREENS = os.environ.get("VIDREC_SAVE_SCREENS")
 
 TITLES = "return [...document.querySelectorAll('#cards .card h2')].map(title => title.textContent)"
 READY = "return [...document.querySelectorAll('#cards video')].filter(video => video.readyState >= 2).length"
+
+CARD_READY = "return arguments[0].querySelector('video')?.readyState >= 2"
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,16 @@ def again(video, run=RUN, **row):
     (run / file).parent.mkdir(parents=True, exist_ok=True)
     os.link(video, run / file)
     index.add(**{**first, **row})
+
+
+def many(video, count):
+    """Have so many videos, which are the same file."""
+    [row] = VideoIndex(RUN).rows()
+    with (RUN / "videos.csv").open("a", newline="") as index:
+        writer = csv.DictWriter(index, row, lineterminator="\n")
+        for step in range(1, count):
+            os.link(video, RUN / f"videos/game_{step}.mp4")
+            writer.writerow({**row, "step": step, "file": f"videos/game_{step}.mp4", "return": step % 100})
 
 
 def gallery(*args, folder=RUN, code=0):
@@ -137,7 +149,62 @@ def seek(browser, frame):
     )
 
 
+def balance(noise):
+    """Return a policy that holds the pole of CartPole up, but for so many actions of 1."""
+
+    def act(observation):
+        wrong = torch.rand(()) < noise
+        right = (observation[2] + 0.3 * observation[3] > 0) ^ wrong
+        return torch.stack([~right, right]).long()
+
+    return TensorDictModule(act, in_keys=["observation"], out_keys=["action"])
+
+
+def train():
+    """Record the evaluations of two trainings, which get better."""
+    torch.manual_seed(0)
+    for run, pace in (("slow", 0.1), ("fast", 0.2)):
+        logger = CSVLogger(run, "runs")
+        env = GymEnv("CartPole-v1", from_pixels=True, pixels_only=False)
+        env.set_seed(0)
+        recorder = VideoRecorder(logger, "eval", skip=1, fps=50)
+        env = TransformedEnv(env, Compose(StepCounter(100), recorder))
+        for step in range(0, 5000, 1000):
+            noise = max(0.0, 0.6 - pace * step / 1000)
+            found = env.rollout(100, balance(noise))
+            recorder.dump(step=step)
+            for more in range(0, 1000, 100):
+                logger.log_scalar("train/noise", max(0.0, 0.6 - pace * (step + more) / 1000), step + more)
+            logger.log_scalar("eval/return", len(found), step)
+        env.close()
+
+
+def save_screen(browser, name):
+    """Keep what is seen for the documentation, if that is asked for."""
+    if SCREENS:
+        seen = Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB")
+        seen.quantize(128).save(Path(SCREENS, f"{name}.png"), optimize=True)
+
+
 # cards, filters, sorting
+
+
+def test_a_training_is_looked_at(browser):
+    train()
+    opened(browser, gallery(folder="runs"), size=(1100, 760))
+    assert wait_for(lambda: browser.execute_script(READY) >= 4, 10)
+    assert wait_for(lambda: len(browser.find_elements("class name", "point")) == 20, 10)
+    save_screen(browser, "gallery")
+    choose(browser, "sort", "return")
+    worst = browser.find_element("css selector", "#cards .card p").text
+    returns = [float(row["return"]) for run in ("slow", "fast") for row in VideoIndex(Path("runs", run)).rows()]
+    assert worst.startswith(f"return {min(returns):g} · ")
+    videos = play(browser, 0, 9)
+    press(browser, "toggle")
+    seek(browser, 5)
+    assert all(look(video).std() > 20 for video in screens(browser))
+    assert len(videos) == 2
+    save_screen(browser, "player")
 
 
 def test_cards_are_filtered_by_tag_env_return_and_how_it_ended_and_sorted(browser):
@@ -178,13 +245,7 @@ def test_the_page_is_in_the_order_that_was_asked_for_with_those_videos_alone(bro
 
 def test_two_thousand_videos_have_their_first_card_within_two_seconds_and_more_on_the_way_down(browser):
     video = record(step=0)
-    rows = VideoIndex(RUN).rows()
-    with (RUN / "videos.csv").open("a") as index:
-        writer = csv.DictWriter(index, rows[0], lineterminator="\n")
-        for step in range(1, 2000):
-            file = f"videos/game_{step}.mp4"
-            os.link(video, RUN / file)
-            writer.writerow({**rows[0], "step": step, "file": file, "return": step % 100})
+    many(video, 2000)
     (RUN / "scalars/loss.csv").write_text("".join(f"{step},{1 / (step + 1)}\n" for step in range(2000)))
     address = gallery()
     browser.get("about:blank")
@@ -215,9 +276,7 @@ def test_two_videos_play_in_sync_and_slower(browser):
     opened(browser, gallery())
     videos = play(browser, 0, 1)
     assert len(videos) == 2
-    browser.execute_script(
-        "const rate = document.querySelector('[name=rate]'); rate.value = '0.25'; rate.dispatchEvent(new Event('change'))"
-    )
+    browser.find_element("css selector", "[name=rate] option[value='0.25']").click()
     begun, seen = time.monotonic(), []
     while time.monotonic() - begun < 3:
         seen.append((time.monotonic() - begun, numbers(browser, videos)))
@@ -371,7 +430,7 @@ HOSTILE = [
 def test_names_of_every_kind_are_text_and_lead_to_their_files(browser, embed):
     video = record(step=0, size=(24, 32))
     for name in HOSTILE:
-        file = name.replace("/", "∕")
+        file = name.replace("/", "|")
         again(video, tag=name, step=1, file=f"videos/{file}_1.mp4", ended=name)
         (RUN / "scalars" / f"{file}.csv").write_text("0,1\n1,2\n")
     os.link(video, os.fsencode(RUN / "videos") + b"/\xff\xfe.mp4")
@@ -380,20 +439,19 @@ def test_names_of_every_kind_are_text_and_lead_to_their_files(browser, embed):
     assert titles == [f"{name} 1" for name in HOSTILE]
     for element in browser.find_elements("class name", "card"):
         browser.execute_script("arguments[0].scrollIntoView()", element)
-        ready = "return arguments[0].querySelector('video')?.readyState >= 2"
-        assert wait_for(lambda card=element: browser.execute_script(ready, card), 10), element.text
+        assert wait_for(lambda card=element: browser.execute_script(CARD_READY, card), 10), element.text
     assert browser.execute_script("return [window.hacked, document.title]") == [None, "run"]
     assert browser.execute_script("return document.querySelectorAll('script').length") == 2 + bool(embed) * 15
     options = browser.find_elements("css selector", "[name=ended] option")
     assert {option.get_attribute("value") for option in options} == {"", "=-", *(f"={name}" for name in HOSTILE)}
     captions = browser.execute_script("return [...document.querySelectorAll('figcaption')].map(c => c.textContent)")
-    assert set(captions) == {name.replace("/", "∕") for name in HOSTILE}
+    assert set(captions) == {name.replace("/", "|") for name in HOSTILE}
     assert_no_error(browser)
 
 
 def test_a_folder_of_any_name_gives_a_page(browser):
     for name in ("</title><script>window.hacked = 1</script>", "a#b%20c?d"):
-        run = Path(name.replace("/", "∕"))
+        run = Path(name.replace("/", "|"))
         record(step=0, run=run)
         opened(browser, gallery(folder=run))
         assert browser.execute_script("return [window.hacked, document.title]") == [None, run.name]

@@ -72,9 +72,21 @@ function shown(row, attributes) {
     const failed = event => event.target.replaceWith(make("p", {}, `This browser cannot show ${row.file}`));
     const more = { "aria-label": titleOf(row), onerror: failed, ...attributes };
     if (row.kind === "image") return make("img", { alt: titleOf(row), src: addressOf(row), onerror: failed });
-    const video = make("video", { playsinline: true, ...more });
-    video.muted = true;
+    const video = player(more);
     video.src = `${addressOf(row)}#t=0.001`;
+    return video;
+}
+
+function player(attributes) {
+    const video = make("video", { playsinline: true, ...attributes });
+    video.muted = true;
+    return video;
+}
+
+/** Show the controls of a video under the pointer: they cover what is seen. */
+function controlled(video) {
+    video.addEventListener("pointerenter", () => { video.controls = true; });
+    video.addEventListener("pointerleave", () => { video.controls = false; });
     return video;
 }
 
@@ -87,7 +99,7 @@ let wanted = [], count = STEP;
 const near = new IntersectionObserver(entries => {
     for (const { target, isIntersecting } of entries) {
         const frame = target.firstElementChild, old = frame.firstElementChild;
-        if (isIntersecting && !old) frame.append(shown(target.row, { controls: true, loop: true, preload: "metadata" }));
+        if (isIntersecting && !old) frame.append(controlled(shown(target.row, { loop: true, preload: "metadata" })));
         else if (!isIntersecting && old && (old.tagName !== "VIDEO" || old.paused)) old.remove();
     }
 }, { rootMargin: "300px" });
@@ -450,8 +462,7 @@ class Live {
             codec = `avc1.${[...bytes.subarray(at + 5, at + 8)].map(byte => byte.toString(16).padStart(2, "0")).join("")}`;
         }
         const source = new MediaSource();
-        this.video = make("video", { playsinline: true, controls: true, "aria-label": `${titleOf(this.clip)}, live` });
-        this.video.muted = true;
+        this.video = controlled(player({ "aria-label": `${titleOf(this.clip)}, live` }));
         this.video.src = URL.createObjectURL(source);
         this.frame.prepend(this.video);
         await new Promise(done => source.addEventListener("sourceopen", done, { once: true }));

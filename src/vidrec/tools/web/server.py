@@ -249,8 +249,16 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(where[:2], family=family)
+        listening = socket.socket(family)
     except OSError as error:
+        raise SettingError(f"there is no host {host}: {error.strerror}") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(where)
+        listening.listen()
+        return listening
+    except OSError as error:
+        listening.close()
         hint = "; --port 0 chooses one that is free" if port else ""
         raise SettingError(f"nothing can listen on port {port} of {host}: {error.strerror}{hint}") from None
 
