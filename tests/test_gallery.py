@@ -160,7 +160,7 @@ def balance(noise):
     return TensorDictModule(act, in_keys=["observation"], out_keys=["action"])
 
 
-def train():
+def train(evaluations=5):
     """Record the evaluations of two trainings, which get better."""
     torch.manual_seed(0)
     for run, pace in (("slow", 0.1), ("fast", 0.2)):
@@ -169,7 +169,7 @@ def train():
         env.set_seed(0)
         recorder = VideoRecorder(logger, "eval", skip=1, fps=50)
         env = TransformedEnv(env, Compose(StepCounter(100), recorder))
-        for step in range(0, 5000, 1000):
+        for step in range(0, 1000 * evaluations, 1000):
             noise = max(0.0, 0.6 - pace * step / 1000)
             found = env.rollout(100, balance(noise))
             recorder.dump(step=step)

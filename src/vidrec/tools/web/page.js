@@ -24,7 +24,6 @@ const number = value => ({ nan: NaN, inf: Infinity, "-inf": -Infinity })[value] 
 const short = value => Number.isInteger(number(value)) ? String(value) : String(Number(number(value).toPrecision(5)));
 
 let data = { videos: [], curves: [], clips: [], notes: [] };
-const served = () => Boolean(data.served);
 
 // ---------------------------------------------------------------- what a video is called, and what shows it
 
@@ -429,13 +428,14 @@ class Live {
         if (known(clip.height) && known(clip.width)) this.frame.style.aspectRatio = `${clip.width} / ${clip.height}`;
         const about = make("div", { class: "about" }, make("h2", {}, titleOf(clip)), make("p", {}, clip.run));
         this.element = make("article", { class: "card", "aria-label": `${titleOf(clip)}, being recorded` }, this.frame, about);
-        if (!clip.type || !globalThis.MediaSource) this.frame.append(make("p", {}, "It can be seen when it is finished."));
+        this.plays = Boolean(clip.type && globalThis.MediaSource);
+        if (!this.plays) this.frame.append(make("p", {}, "It can be seen when it is finished."));
         this.frame.append(make("span", { class: "badge" }, "recording"));
     }
 
     /** Fetch what the file has more than before; one at a time. */
     async grow(size) {
-        if (this.busy || size <= this.read || !this.clip.type || !globalThis.MediaSource) return;
+        if (this.busy || size <= this.read || !this.plays) return;
         this.busy = true;
         try {
             const answer = await fetch(`clip/${this.clip.id}?from=${this.read}`);
@@ -445,8 +445,7 @@ class Live {
             this.read += bytes.length;
             await this.append(bytes);
         } catch (error) {
-            this.buffer = null;
-            this.clip.type = null;
+            this.plays = false;
             this.frame.prepend(make("p", {}, `It can be seen when it is finished (${error.message}).`));
         } finally {
             this.busy = false;
@@ -458,7 +457,8 @@ class Live {
         let codec = "vp9";
         if (this.clip.type === "video/mp4") {
             const text = new TextDecoder("latin1").decode(bytes.subarray(0, 65536)), at = text.indexOf("avcC");
-            if (at < 0 || bytes.length < at + 8) return false;
+            if (at < 0 && bytes.length > 65536) throw new Error("it is no H.264");
+            if (at < 0) return false;
             codec = `avc1.${[...bytes.subarray(at + 5, at + 8)].map(byte => byte.toString(16).padStart(2, "0")).join("")}`;
         }
         const source = new MediaSource();
@@ -527,7 +527,7 @@ async function ask(version) {
         if (news.version !== version) {
             const fresh = await (await fetch("data")).json();
             version = news.version;
-            take({ ...fresh, served: true });
+            take(fresh);
         }
         if (find("#trouble").dataset.gone) trouble(data.notes.join("\n")), delete find("#trouble").dataset.gone;
         for (const [id, player] of live.players) player.grow(news.clips[id] ?? 0);

@@ -32,7 +32,7 @@ from vidrec.tools.web import page
 REFRESH_S = 1.0
 """How often the folder is looked through, at the most."""
 
-SHARE = 0.2
+SHARE = 0.1
 """How much of the time that may take."""
 
 CHUNK_BYTES = 4 * 2**20
@@ -83,16 +83,19 @@ class Library:
             found = Listing(self.folder, [], datetime.now(timezone.utc))
         inside = self._inside()
         found.files = [path for path in found.files if inside(path)]
-        videos = [video for video in found.videos if inside(video.path)]
+        videos = [video for video in found.videos if inside(video.path) and self._own(video, inside)]
         by_id = {page.identity(self.folder, video): video for video in videos}
-        clips = {page.digest(os.fsencode(clip.first)): clip for clip in scan.left_clips_in(found.files) if _grows(clip)}
+        clips = [
+            clip for clip in scan.left_clips_in(found.files) if clip.parts and inside(clip.manifest) and clip.in_use
+        ]
+        growing = {page.digest(os.fsencode(clip.parts[-1])): clip for clip in clips}
         about = page.data(found, videos, lambda video: f"video/{page.identity(self.folder, video)}")
         about["notes"] = [page.text(note) for note in found.unreadable]
         if behind := len(found.videos) - len(videos):
             links = "1 video is" if behind == 1 else f"{behind} videos are"
             about["notes"].append(f"{links} behind a link that leads out of the folder, and not shown")
-        about["clips"] = [{"id": name, **self._about(found, clip)} for name, clip in clips.items()]
-        self._videos, self._clips = by_id, {name: clip.parts[-1] for name, clip in clips.items()}
+        about["clips"] = [{"id": name, **self._about(found, clip)} for name, clip in growing.items()]
+        self._videos, self._clips = by_id, {name: clip.parts[-1] for name, clip in growing.items()}
         self.json = json.dumps(about).encode()
         self.version = page.digest(self.json)
 
@@ -115,6 +118,10 @@ class Library:
             return self._has(os.path.realpath(real) if os.path.islink(real) else real)
 
         return inside
+
+    def _own(self, video: ListedVideo, inside: Callable[[Path], bool]) -> bool:
+        """Return whether what is known of a video is from the folder, or from the run that the folder is of."""
+        return video.index is None or inside(video.index.path) or video.index.folder in self.folder.parents
 
     def _has(self, real: str) -> bool:
         return real.startswith(os.path.join(self.folder, ""))
@@ -145,10 +152,6 @@ class Library:
         if not (self._has(real) and os.path.isfile(real)):
             raise HTTPException(404)
         return Path(real)
-
-
-def _grows(clip: scan.LeftClip) -> bool:
-    return bool(clip.parts) and clip.in_use
 
 
 class Guard:
