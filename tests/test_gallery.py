@@ -284,6 +284,16 @@ def test_two_videos_play_in_sync_and_slower(browser):
         assert abs(one - (two - 1000)) <= 1, seen
     (first_s, (first, _)), (last_s, (last, _)) = seen[0], seen[-1]
     assert 0.5 < (last - first) / (30 * 0.25 * (last_s - first_s)) < 1.5
+
+    # one that was held up catches up
+    browser.execute_script("arguments[0].currentTime -= 0.24", videos[1])
+
+    def apart():
+        one, two = numbers(browser, videos)
+        return abs(one - (two - 1000))
+
+    assert wait_for(lambda: apart() > 1, 2)
+    assert wait_for(lambda: apart() <= 1, 5)
     press(browser, "toggle")
     videos = screens(browser)
     still = numbers(browser, videos)

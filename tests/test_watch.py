@@ -275,11 +275,13 @@ def test_the_page_grows_with_the_folder_and_what_plays_goes_on(browser):
         assert time.monotonic() - begun < 4
         assert wait_for(lambda: browser.execute_script(READY), 10)
         browser.execute_script("window.first = document.querySelector('#cards video'); first.play()")
+        browser.execute_script("document.querySelector('#cards input').focus()")
         second = published(frames=20, step=1)
         assert wait_for(lambda: shown(browser) == ["game 1", "game 0"], 10)
         state = "return [first.isConnected, first.paused, first.currentTime]"
         connected, paused, before_s = browser.execute_script(state)
         assert (connected, paused) == (True, False)
+        assert browser.execute_script("return document.activeElement.closest('.card')?.contains(first)")
         assert wait_for(lambda: browser.execute_script(state)[2] > before_s, 5)
         choose(browser, "words", "step 1")
         VideoIndex(RUN).delete([row for row in VideoIndex(RUN).rows() if row["step"] == "1"])

@@ -133,7 +133,7 @@ function pick(id, on) {
     find("#play").textContent = size ? `Play the chosen (${size})` : "Play the chosen";
 }
 
-/** Have exactly these elements in a place, and move none that stays: a video that is moved stops. */
+/** Have exactly these elements in a place, and move none that stays: what is moved loses the focus. */
 function fill(place, elements) {
     const stay = new Set(elements);
     for (const old of [...place.children]) if (!stay.has(old)) old.remove();
