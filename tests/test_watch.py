@@ -365,6 +365,7 @@ def test_a_clip_that_browsers_cannot_play_while_it_grows_is_named(browser):
         assert not browser.find_element("id", "live").is_displayed()
 
 
+@pytest.mark.long
 def test_a_training_is_watched(browser):
     train(evaluations=3)
     recorder = VideoRecorder(CSVLogger("slow", "runs"), "eval", skip=1, fps=50)

@@ -45,9 +45,9 @@ def gallery(
             inside = page.embedded(found.folder, videos) if embed else {}
             about = page.data(found, videos, (lambda _: None) if embed else page.address_from(target))
             page.save(page.html(about, inside), target, overwrite=force)
+        except SettingError:
+            raise
         except (OSError, ValueError) as error:
-            if isinstance(error, SettingError):
-                raise
             raise _failed(error) from None
     count = f"{len(videos)} {'video' if len(videos) == 1 else 'videos'}"
     typer.echo(f"{printable(from_here(target))}: {count}, {bytes_text(target.stat().st_size)}")

@@ -20,7 +20,8 @@ function make(name, attributes = {}, ...children) {
 }
 
 // what JSON has as text: numbers that are not finite
-const number = value => ({ nan: NaN, inf: Infinity, "-inf": -Infinity })[value] ?? value;
+const NOT_FINITE = new Map([["nan", NaN], ["inf", Infinity], ["-inf", -Infinity]]);
+const number = value => NOT_FINITE.get(value) ?? value;
 const short = value => Number.isInteger(number(value)) ? String(value) : String(Number(number(value).toPrecision(5)));
 
 let data = { videos: [], curves: [], clips: [], notes: [] };
@@ -211,7 +212,10 @@ below.observe(find("#more"));
 form.addEventListener("input", filter);
 form.addEventListener("submit", event => event.preventDefault());
 form.addEventListener("reset", () => setTimeout(filter));
-find("#play").addEventListener("click", () => stage.open(data.videos.filter(row => chosen.has(row.id))));
+find("#play").addEventListener("click", () => {
+    const rows = new Map(data.videos.map(row => [row.id, row]));
+    stage.open([...chosen].map(id => rows.get(id)));
+});
 find("#clear").addEventListener("click", () => {
     for (const id of [...chosen]) {
         pick(id, false);
