@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel captions commands clean
+.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel screens captions commands clean
 
 FUZZ_SECONDS ?= 600
 
@@ -135,6 +135,9 @@ bench-step: .venv/.dev  ## what a step costs the training process, beside TorchR
 
 panel: .venv/.dev  ## take the screenshot of TensorBoard in docs/loggers.md again; needs Chromium and its driver
 	VIDREC_SAVE_PANEL=$(CURDIR)/docs/tensorboard.png $(PYTEST) -q tests/test_browser.py -k mspacman
+
+screens: .venv/.dev  ## take the screenshots of docs/looking.md again; needs Chromium and its driver
+	VIDREC_SAVE_SCREENS=$(CURDIR)/docs $(PYTEST) -q tests/test_gallery.py tests/test_watch.py -k test_a_training
 
 captions: .venv/.examples  ## record the GIF of README.md again, with examples/captions.py
 	folder=$$(mktemp -d) && cd $$folder && $(CURDIR)/$(BIN)/python $(CURDIR)/examples/captions.py && \

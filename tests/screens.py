@@ -15,6 +15,11 @@ def wait_for(condition, seconds):
     return found
 
 
+def set_size(browser, width, height):
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
 def look(frame):
     """Return what is on the screen where the frame is, uint8 [H, W, 3]."""
     return np.asarray(Image.open(io.BytesIO(frame.screenshot_as_png)).convert("RGB"))

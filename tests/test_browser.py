@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import require
 from numbered_frames import numbered, read_number
-from screens import look, moves, wait_for
+from screens import look, moves, set_size, wait_for
 from tensordict.nn import TensorDictModule
 from torchrl.envs import GymEnv, TransformedEnv, step_mdp
 from worlds import PixelsEnv
@@ -83,11 +83,6 @@ def serve(tmp_path):
                     os.killpg(server.pid, sent)
                 with suppress(subprocess.TimeoutExpired):
                     server.wait(10)
-
-
-def set_size(browser, width, height):
-    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
 
 def find_panels(browser):

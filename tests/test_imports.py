@@ -7,7 +7,7 @@ from processes import run_python, without
 from vidrec import ExtraError
 from vidrec.errors import need
 
-EXTRAS = ("matplotlib", "mlflow", "tensorboard", "trackio", "wandb")
+EXTRAS = ("matplotlib", "mlflow", "starlette", "tensorboard", "trackio", "uvicorn", "wandb")
 
 CHECK = f"""
 import sys

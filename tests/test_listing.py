@@ -578,7 +578,9 @@ def test_thousands_are_pruned_in_seconds(huge):
     assert len(rows(huge)) == len(list((huge / "videos").iterdir())) == 160
 
 
-@pytest.mark.parametrize("command", [["list", "."], ["info", "."], ["prune", ".", "--older-than", "1d"]])
+@pytest.mark.parametrize(
+    "command", [["list", "."], ["info", "."], ["prune", ".", "--older-than", "1d"], ["gallery", ".", "--force"]]
+)
 def test_a_command_starts_without_torch_in_less_than_half_a_second(command):
     def once():
         seconds, has_torch = run_python(SECONDS, *command, has=()).stderr.split()

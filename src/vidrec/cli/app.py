@@ -17,6 +17,9 @@ Where = Annotated[
     list[str] | None,
     typer.Option(metavar="CONDITION", help="Only videos for which this holds, such as 'return>=200' or 'env=2'."),
 ]
+Sort = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN", help="Sort by a column, such as return; -return descends.")
+]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 

@@ -8,8 +8,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from vidrec.cli.app import AsJson, DryRun, Folder, Where, app, bad_options
-from vidrec.cli.printing import bytes_text, from_here, json_row, printable, progress, show, show_columns
+from vidrec.cli.app import AsJson, DryRun, Folder, Sort, Where, app, bad_options
+from vidrec.cli.printing import bytes_text, from_here, printable, progress, show, show_columns
 from vidrec.errors import SettingError
 from vidrec.tools import listing as listings
 from vidrec.tools import prune as prunes
@@ -33,9 +33,7 @@ T = TypeVar("T")
 @app.command("list")
 def list_videos(
     path: Folder,
-    sort: Annotated[
-        list[str] | None, typer.Option(metavar="COLUMN", help="Sort by a column, such as return; -return descends.")
-    ] = None,
+    sort: Sort = None,
     where: Where = None,
     n: Annotated[int | None, typer.Option("-n", metavar="N", help="At most this many.", min=0)] = None,
     as_json: AsJson = False,
@@ -43,15 +41,15 @@ def list_videos(
     """List the videos of a folder with what is known of each, without opening one."""
     with bad_options():
         conditions = [Condition.of(text) for text in where or ()]
-        listing, rows = _listing(path)
-        wanted = query.sort((row for row, _ in rows if all(holds(row) for holds in conditions)), sort or ())[:n]
+        listing, rows = read_rows(path)
+        wanted = [row for row, _ in chosen(rows, conditions, sort, n)]
     if as_json:
-        show([json_row(row) for row in wanted], as_json)
+        show([query.json_row(row) for row in wanted], as_json)
     else:
         show_columns(wanted, LISTED)
         of = "" if len(wanted) == len(rows) else f" of {len(rows)}"
         typer.echo(f"{len(wanted)}{of} {'video' if len(rows) == 1 else 'videos'}")
-    raise typer.Exit(_tell(listing))
+    raise typer.Exit(tell(listing))
 
 
 @app.command()
@@ -80,13 +78,13 @@ def prune(
         conditions = [Condition.of(text) for text in where or ()]
         columns = [query.column(name) for name in per or ()]
         older_than_s = None if older_than is None else query.duration_s(older_than)
-    listing, rows = _listing(path)
+    listing, rows = read_rows(path)
     unwanted = prunes.unwanted(rows, where=conditions, keep_best=keep_best, per=columns, older_than_s=older_than_s)
     done = list(prunes.prune(unwanted, dry_run=dry_run))
     shown = {video.path: row for row, video in rows}
     found = [{"outcome": one.outcome, **shown[one.video.path]} for one in done]
     if as_json:
-        show([json_row(row) for row in found], as_json)
+        show([query.json_row(row) for row in found], as_json)
     else:
         show_columns(found, PRUNED)
         gone = [one.video.bytes for one in done if one.outcome in (prunes.DELETED, prunes.TO_BE_DELETED)]
@@ -94,7 +92,7 @@ def prune(
             f"{len(gone)} of {len(rows)} {'video' if len(rows) == 1 else 'videos'}"
             f" {'would be' if dry_run else 'were'} deleted, {bytes_text(sum(gone))}"
         )
-    raise typer.Exit(max(_tell(listing), int(any(one.failed for one in done))))
+    raise typer.Exit(max(tell(listing), int(any(one.failed for one in done))))
 
 
 @app.command()
@@ -159,8 +157,8 @@ def repair(
     raise typer.Exit(int(any(one.failed for one in done)))
 
 
-def _listing(path: Path) -> tuple[Listing, prunes.Rows]:
-    """Return what is in a folder, and what is known of each of its videos, by column."""
+def read_rows(path: Path) -> tuple[Listing, prunes.Rows]:
+    """Return what is in a folder, and what is known of each of its videos, by column, each with the video."""
     found = listings.read(path)
     here = f"{os.getcwd()}{os.sep}"
     runs = {run: os.path.relpath(run, found.folder) for run in {video.run for video in found.videos}}
@@ -169,7 +167,16 @@ def _listing(path: Path) -> tuple[Listing, prunes.Rows]:
     ]
 
 
-def _tell(listing: Listing) -> int:
+def chosen(
+    rows: prunes.Rows, conditions: Sequence[Condition], sort: Sequence[str] | None, n: int | None
+) -> prunes.Rows:
+    """Return the rows for which the conditions hold, in order, at most `n`, each with its video."""
+    videos = {id(row): video for row, video in rows}
+    wanted = query.sort((row for row, _ in rows if all(holds(row) for holds in conditions)), sort or ())[:n]
+    return [(row, videos[id(row)]) for row in wanted]
+
+
+def tell(listing: Listing) -> int:
     """Say on stderr what could not be listed; return the exit code for that."""
     for text in listing.unreadable:
         typer.echo(f"vidrec: {printable(text)}", err=True)

@@ -2,11 +2,9 @@
 
 import io
 import json
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -120,15 +118,3 @@ def _cell(column: str, value: Any) -> str:
 def bytes_text(size: int) -> str:
     """Return a size in bytes as a person reads it, such as ``1.5MB``."""
     return f"{size / 1e6:.1f}MB" if size >= 1e6 else f"{size / 1e3:.1f}kB"
-
-
-def json_row(row: Row) -> dict[str, Any]:
-    """Return a row as JSON has it: with its time, which stays the same, instead of its age."""
-    return {name: _json_value(value) for name, value in row.items() if name != "age"}
-
-
-def _json_value(value: Any) -> Any:
-    """Return a value that JSON has: text for a time, and for a number that is NaN or infinite."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

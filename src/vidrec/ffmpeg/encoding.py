@@ -42,11 +42,11 @@ class Format:
         return bool(self.muxer)
 
 
-FRAGMENTS = ("-frag_duration", "1000000")
-CLUSTERS = ("-cluster_time_limit", "1000")
-"""How much video the file of a killed machine may lack: a second, given in us and in ms."""
+FRAGMENTS = ("-frag_duration", "500000")
+CLUSTERS = ("-cluster_time_limit", "500")
+"""How much video the file of a killed machine may lack: half a second, given in us and in ms."""
 
-HYBRID = ("-movflags", "+hybrid_fragmented")
+HYBRID = ("-movflags", "+hybrid_fragmented+default_base_moof")
 """Whole fragments while an mp4 grows, an ordinary one with one moov once finished: FFmpeg 7.1 and later."""
 
 FRAGMENTED = ("-movflags", "+delay_moov+default_base_moof")

@@ -1,8 +1,10 @@
 """The videos in an event file of TensorBoard, read by TensorBoard's own reader."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,9 @@ _ABOUT = re.compile(
     r"(episode (?P<episode>\d+), return (?P<return_>\S+), length (?P<length>\d+), (?P<ended>\w+))?"
 )
 """What `vidrec.TensorboardLogger` writes beside a video, as text."""
+
+_FLOATS = (1, 2)
+"""float32 and float64, as a tensor in an event file names them."""
 
 
 @dataclass
@@ -47,6 +52,13 @@ def read(path: Path) -> list[EventVideo]:
         ExtraError: TensorBoard is not installed.
         ValueError: it is damaged, or no event file.
     """
+    status = path.stat()
+    return list(_read(path, status.st_size, status.st_mtime_ns))
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, size: int, time_ns: int) -> list[EventVideo]:
+    """Return the videos in an event file, which is read again once it has another size or time."""
     found: list[EventVideo] = []
     for value, step, wall_time in _values(path):
         if value.HasField("image"):
@@ -58,6 +70,24 @@ def read(path: Path) -> list[EventVideo]:
                 kinds = {"return_": float, "ended": str}
                 known = {name: text for name, text in match.groupdict().items() if text is not None}
                 beside[-1].about.update({name: kinds.get(name, int)(text) for name, text in known.items()})
+    return found
+
+
+def scalars(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the scalars in an event file, which may be growing, by tag: the step and the value of each.
+
+    Raises:
+        ExtraError: TensorBoard is not installed.
+        ValueError: it is damaged, or no event file.
+    """
+    found: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for value, step, _ in _values(path):
+        if value.HasField("simple_value"):
+            found[value.tag].append((step, value.simple_value))
+        elif value.HasField("tensor") and value.tensor.dtype in _FLOATS and not value.tensor.tensor_shape.dim:
+            from tensorboard.util.tensor_util import make_ndarray
+
+            found[value.tag].append((step, float(make_ndarray(value.tensor))))
     return found
 
 

@@ -100,6 +100,18 @@ def row_of(video: ListedVideo, run: str, file: str) -> dict[str, Any]:
     return {name: known[name] for name in COLUMNS}
 
 
+def json_row(row: Row) -> dict[str, Any]:
+    """Return a row as JSON has it: with its time, which stays the same, instead of its age."""
+    return {name: _json_value(value) for name, value in row.items() if name != "age"}
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value that JSON has: text for a time, and for a number that is NaN or infinite."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 @dataclass(frozen=True)
 class Condition:
     """What a row must be, such as ``return>=200``.

@@ -86,10 +86,11 @@ def is_video(path: str) -> bool:
 
 def left_clips(folder: Path) -> list[LeftClip]:
     """Return the clips in a folder and those below it that are not finished."""
-    return _left_clips(files(folder, names.MARK))
+    return left_clips_in(files(folder, names.MARK))
 
 
-def _left_clips(paths: Iterable[Path]) -> list[LeftClip]:
+def left_clips_in(paths: Iterable[Path]) -> list[LeftClip]:
+    """Return the clips of these files that are not finished."""
     found: dict[tuple[Path, str], LeftClip] = {}
     for path in paths:
         if (match := _CLIP.fullmatch(path.name)) is None:
@@ -106,7 +107,7 @@ def _left_clips(paths: Iterable[Path]) -> list[LeftClip]:
 
 def left_clip(clip: LeftClip) -> LeftClip | None:
     """Return what is left of a clip now; None if nothing is."""
-    same = (left for left in _left_clips(clip.stem.parent.iterdir()) if left.stem == clip.stem)
+    same = (left for left in left_clips_in(clip.stem.parent.iterdir()) if left.stem == clip.stem)
     return next((left for left in same if left.token == clip.token), None)
 
 
