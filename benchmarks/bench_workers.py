@@ -83,9 +83,8 @@ def main(counts):
     multiprocessing.set_forkserver_preload(["torchrl.record.loggers", "vidrec.recorder"])
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        print(
-            "| workers | videos a second | CPU of a worker for each | publishing one | the longest |\n|---|---|---|---|---|"
-        )
+        print("| workers | videos a second | CPU of a worker for each | publishing one | the longest |")
+        print("|---|---|---|---|---|")
         for count in counts:
             rate, cpu, median, longest = measure(count)
             print(
