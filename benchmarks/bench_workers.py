@@ -14,13 +14,15 @@ import statistics
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import torch
 from clips import frame_of, loop
 
-from vidrec import CSVLogger, VideoRecorder
+from vidrec import CSVLogger, VideoRecorder, write
+from vidrec.loggers.service import ServiceLogger
 
-VIDEOS, FRAMES = 30, 10
+VIDEOS, FRAMES, PUBLISHED = 30, 10, 200
 
 
 def work(number, client, ready, results):
@@ -48,19 +50,36 @@ def work(number, client, ready, results):
     results.put((wall, (time.process_time() - own) / VIDEOS, statistics.median(publish_s), max(publish_s)))
 
 
-def measure(workers):
-    """Return videos a second, CPU of a worker for each, and how long a publish takes: the median and the longest."""
+def publish(number, client, ready, results):
+    torch.set_num_threads(1)
+    logger = ServiceLogger(client)
+    video = write(Path(f"file{number}.mp4").absolute(), torch.zeros(FRAMES, 84, 84, 3, dtype=torch.uint8))
+    logger.log_video(f"same{number}", video, 0)
+    ready.wait()
+    begin = time.perf_counter()
+    for step in range(1, 1 + PUBLISHED):
+        logger.log_video(f"same{number}", video, step)
+    results.put(time.perf_counter() - begin)
+
+
+def run(target, workers):
+    """Run a function in as many processes, and return what each has found."""
     context = multiprocessing.get_context("forkserver")
     logger = CSVLogger("run", service_backend="process", service_backend_options={"context": "forkserver"})
     ready, results = context.Barrier(workers), context.Queue()
-    made = [context.Process(target=work, args=(at, logger.client(), ready, results)) for at in range(workers)]
+    made = [context.Process(target=target, args=(at, logger.client(), ready, results)) for at in range(workers)]
     for process in made:
         process.start()
     found = [results.get(timeout=300) for _ in made]
     for process in made:
         process.join()
     logger.shutdown()
-    walls, cpus, medians, longest = zip(*found, strict=True)
+    return found
+
+
+def measure(workers):
+    """Return videos a second, CPU of a worker for each, and how long a publish takes: the median and the longest."""
+    walls, cpus, medians, longest = zip(*run(work, workers), strict=True)
     return workers * VIDEOS / max(walls), *map(statistics.median, (cpus, medians)), max(longest)
 
 
@@ -91,6 +110,8 @@ def main(counts):
                 f"| {count} | {rate:.0f} | {cpu * 1e3:.1f} ms | {median * 1e3:.1f} ms | {longest * 1e3:.0f} ms |",
                 flush=True,
             )
+        rate = 4 * PUBLISHED / max(run(publish, 4))
+        print(f"\none logger publishes {rate:.0f} videos a second that are there already, of 4 workers")
         path, file, tensor = crossing()
         print(f"\n1,000 frames of 240x320: {path:,} bytes to a process of this machine, {file:,} to another machine, ")
         print(f"{tensor:,} as TorchRL's tensor: 1/{tensor // path} and 1/{tensor // file}")

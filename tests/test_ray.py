@@ -289,6 +289,15 @@ def test_a_large_file_goes_in_pieces(ray, logger, monkeypatch):
     assert sum(map(len, pieces)) == video.path.stat().st_size
 
 
+@pytest.mark.long
+def test_the_example_of_actors_records_a_video_of_each(ray, tmp_path):
+    example = Path(__file__).parent.parent / "examples/ray_workers.py"
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (tmp_path / "videos/actors/videos").iterdir())
+    assert names == ["cartpole_actor-left_0.mp4", "cartpole_actor-right_0.mp4"]
+
+
 def test_options_that_ray_does_not_take_are_refused(ray):
     with pytest.raises(SettingError, match=r"unknown service_backend_options \['context'\]"):
         CSVLogger("run", service_backend="ray", service_backend_options={"context": "spawn"})
