@@ -1,0 +1,84 @@
+"""What a video file says of itself: a comment of JSON, with the columns of ``videos.csv`` that say what it shows.
+
+FFmpeg writes the comment when a file begins, with room for what is known only when the video is finished. That
+overwrites it in place, byte for byte: nothing in the file moves, and at any moment it can be played.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vidrec import __version__
+from vidrec.ffmpeg.boxes import KINDS, comments
+
+ROOM = 512
+"""How many bytes the comment of a recorded file has, spaces at its end included."""
+
+COLUMNS = ("step", "env_id", "agent", "episode", "return", "tag", "length", "ended", "env_step", "time")
+"""What is told, as far as there is room, the most important first. The key ``vidrec`` is the version that wrote it."""
+
+MARK = b'{"vidrec": '
+"""How the comment begins."""
+
+MAX_BYTES = 2**20
+"""No comment of a file that vidrec made is longer."""
+
+
+def args(video_format: str, known: Mapping[str, Any]) -> list[str]:
+    """Return FFmpeg's arguments for a file of a format, with what is known by now; none if it keeps no comment."""
+    return ["-metadata", f"comment={text(known)}"] if f".{video_format}" in KINDS else []
+
+
+def text(known: Mapping[str, Any]) -> str:
+    """Return the comment of a recorded file, in ASCII, with spaces behind it; what has no room is left out.
+
+    >>> text({"step": 1000, "tag": "eval", "return": None}).rstrip()
+    '{"vidrec": "0.1.0", "step": 1000, "tag": "eval"}'
+    """
+    told: dict[str, Any] = {"vidrec": __version__}
+    for name in COLUMNS:
+        if (value := known.get(name)) is not None and len(_json(more := {**told, name: value})) <= ROOM:
+            told = more
+    return _json(told).ljust(ROOM)
+
+
+def _json(told: Mapping[str, Any]) -> str:
+    finite = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in told.items()}
+    return json.dumps(finite, default=str)
+
+
+def overwrite(path: Path, known: Mapping[str, Any]) -> None:
+    """Have a recorded file say what is known now; nothing happens to a file that has no room for it."""
+    with suppress(OSError), path.open("r+b") as file:
+        begin, end = _comment(file, path)
+        if end - begin == ROOM:
+            os.pwrite(file.fileno(), text(known).encode(), begin)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return what a file says of itself, by column; nothing if vidrec did not make it, or it cannot be read."""
+    with suppress(OSError, ValueError, RecursionError), path.open("rb") as file:
+        begin, end = _comment(file, path)
+        file.seek(begin)
+        told = json.loads(file.read(end - begin) or b"{}")
+        if isinstance(told, dict):
+            return told
+    return {}
+
+
+def row(path: Path) -> dict[str, str]:
+    """Return the same as a row of ``videos.csv`` has it: each value as text."""
+    return {name: str(value) for name, value in read(path).items() if name in COLUMNS}
+
+
+def _comment(file: BinaryIO, path: Path) -> tuple[int, int]:
+    """Return where the comment begins and ends; nowhere, if it is none of ours."""
+    for begin, end in comments(file, path.suffix):
+        file.seek(begin)
+        if end - begin <= MAX_BYTES and file.read(len(MARK)) == MARK:
+            return begin, end
+    return 0, 0
