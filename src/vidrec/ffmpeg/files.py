@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def _input(path: Path) -> list[str]:
+def input_args(path: Path) -> list[str]:
     """Return FFmpeg's arguments to read a file, whatever its name is: that of a WebP it may take for a pattern."""
     if path.suffix != ".webp":
         return ["-i", f"file:{path}"]
@@ -54,7 +54,7 @@ def at_constant_rate(path: Path, folder: Path, fps: Fraction = Fraction(30)) -> 
         return path
     copy = folder / "constant_rate.mkv"
     lossless = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
-    code, stderr = run(["-r", str(fps), *_input(path), *lossless, f"file:{copy}"])
+    code, stderr = run(["-r", str(fps), *input_args(path), *lossless, f"file:{copy}"])
     if code:
         raise EncoderError(f"FFmpeg cannot read {path}: {stderr}")
     return copy
@@ -102,7 +102,7 @@ def join(parts: Sequence[Path], target: Path, encoding: Encoding, known: Mapping
     """
     output = [*metadata.args(encoding.video_format, known), *encoding.muxer_args]
     if not encoding.format.joinable:
-        sources = [word for part in parts for word in ("-r", str(encoding.fps), *_input(part))]
+        sources = [word for part in parts for word in ("-r", str(encoding.fps), *input_args(part))]
         concat = ["-filter_complex", f"concat=n={len(parts)}:v=1:a=0,{encoding.again}"]
         return _join(parts, target, [*sources, *concat, *encoding.encoder_args(), *output])
     with _listed(parts, encoding) as listing:
@@ -199,7 +199,7 @@ def cut(source: Path, target: Path, frames: int, encoding: Encoding, known: Mapp
     first = ["-map", "0:v:0", "-frames:v", str(frames)]
     if not encoding.format.copies:
         again = ["-vf", encoding.again, *encoding.encoder_args(), *encoding.muxer_args]
-        run(["-n", "-r", str(encoding.fps), *_input(source), *first, *again, f"file:{target}"])
+        run(["-n", "-r", str(encoding.fps), *input_args(source), *first, *again, f"file:{target}"])
         return
     with _listed([source], encoding) as listing:
         told = metadata.args(encoding.video_format, known)

@@ -7,7 +7,7 @@ overwrites it in place, byte for byte: nothing in the file moves, and at any mom
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +23,9 @@ COLUMNS = ("step", "env_id", "agent", "episode", "return", "tag", "length", "end
 
 MARK = b'{"vidrec": '
 """How the comment begins."""
+
+MAX_OF_SEVERAL = 2**16
+"""How many bytes the comment of a file has that is made of others; Linux takes twice that as one argument."""
 
 MAX_BYTES = 2**20
 """No comment of a file that vidrec made is longer."""
@@ -46,9 +49,33 @@ def text(known: Mapping[str, Any]) -> str:
     return _json(told).ljust(ROOM)
 
 
+def args_of_several(video_format: str, videos: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return FFmpeg's arguments for a file that is made of others, of which this is known, their ``file`` included.
+
+    It says what is the same in all, and what each says under ``videos``, as far as there is room.
+    """
+    first, *others = videos
+    same = {name: first[name] for name in COLUMNS if name in first and all(first[name] == o.get(name) for o in others)}
+    told: dict[str, Any] = {"vidrec": __version__, **same, "videos": []}
+    room = MAX_OF_SEVERAL - len(_json(told))
+    for video in videos:
+        room -= len(_json(video)) + 2
+        if room >= 0:
+            told["videos"].append(video)
+    return ["-metadata", f"comment={_json(told)}"] if f".{video_format}" in KINDS else []
+
+
 def _json(told: Mapping[str, Any]) -> str:
-    finite = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in told.items()}
-    return json.dumps(finite, default=str)
+    return json.dumps(_finite(told), default=str)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value with text for each number that is NaN or infinite, which JSON lacks."""
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_finite(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def overwrite(path: Path, known: Mapping[str, Any]) -> None:
