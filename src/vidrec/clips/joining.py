@@ -25,7 +25,7 @@ def compare(
         ...     _ = vidrec.CSVLogger("run", "logs").log_video("eval", frames.transpose(0, 3, 1, 2), step)
         >>> video = vidrec.compare(vidrec.videos("logs"), "compared.mp4", labels=["old", "new"])
         >>> video.frames, video.size
-        (40, (596, 512))
+        (40, (434, 1024))
 
     Frame i shows frame i of each, whatever their rates. A video that ends before others shows its last frame, and below
     it, where its label and the number of the frame are, stands that it ended. Each is in a cell as high as the highest
