@@ -401,6 +401,14 @@ def test_a_folder_of_many_makes_a_reel_and_too_many_to_compare_are_refused():
     assert call("compare", "run", "--sort", "-step", "-n", 64, "-o", "grid.mp4").returncode == 0
 
 
+def test_a_folder_that_takes_no_file_is_named():
+    path = video("a.mp4")
+    Path("file").write_text("no folder")
+    done = call("reel", path, "-o", "file/made.mp4")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "file" in done.stderr
+
+
 # when it is interrupted, and what it takes
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from vidrec.captions import Strip, caption
-from vidrec.errors import SettingError
+from vidrec.errors import EncoderError, SettingError
 from vidrec.ffmpeg import metadata
 from vidrec.ffmpeg.encoder import Encoder
 from vidrec.ffmpeg.encoding import FORMATS, MAX_SIDE, Encoding
@@ -242,7 +242,10 @@ def _new(target: Path, overwrite: bool, about: Mapping[str, Any]) -> Iterator[tu
         raise SettingError(exists)
     make_folder(target.parent)
     path = target.with_name(f"{target.stem}{MARK}{secrets.token_hex(4)}{target.suffix}")
-    held = Manifest(path.with_suffix(SUFFIX), about)
+    try:
+        held = Manifest(path.with_suffix(SUFFIX), about)
+    except OSError as error:
+        raise EncoderError(f"no file can be made beside {target}: {error}") from error
     try:
         yield path, held.descriptor
         if not move_to(path, target, overwrite=overwrite):
