@@ -14,6 +14,7 @@ from numbered_frames import numbered, numbers_in, rows
 from processes import started, wait_for_encoders, within
 from test_cli import answer, call
 from test_faults import FOREVER, VICTIM, kill
+from test_notebook import assert_plays, find, open_page
 from test_repair import RUN, leave, repaired
 from torchrl.envs import SerialEnv, TransformedEnv
 from worlds import PixelsEnv
@@ -129,6 +130,17 @@ def test_a_video_that_gets_another_step_after_its_env_is_closed_says_that():
     assert path.name == "game_500.mp4"
     assert told(path)["step"] == 500
     assert told(path)["tag"] == "game"
+
+
+@pytest.mark.parametrize("video_format", ["mp4", "webm"])
+def test_chromium_plays_a_file_that_says_it_and_one_that_is_made_of_such(browser, video_format):
+    frames = torch.stack([numbered(number) for number in range(40)]).permute(0, 3, 1, 2)
+    video = CSVLogger("run", ".", video_format).log_video("eval", frames, 1000)
+    reel = vidrec.reel([video, video], f"reel.{video_format}")
+    assert told(video.path)["step"] == told(reel.path)["step"] == 1000
+    open_page(browser, video, reel)
+    for player, one in zip(find(browser, "video"), (video, reel), strict=True):
+        assert_plays(browser, player, one)
 
 
 # what there is no room for
