@@ -84,7 +84,8 @@ check: .venv/.dev  ## lint, format, types, and the contract between the folders
 cover: .venv/.dev  ## which lines and branches the tests run; fails below 95 %
 	$(PYTEST) $(PARALLEL) -q --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
-FFMPEG_TESTS := tests/test_encoder.py tests/test_ffmpeg.py tests/test_clip.py tests/test_repair.py
+FFMPEG_TESTS := tests/test_encoder.py tests/test_ffmpeg.py tests/test_clip.py tests/test_repair.py \
+	tests/test_metadata.py tests/test_compare.py
 
 test-ffmpegs: .venv/.ffmpegs  ## the tests of what FFmpeg does, with the oldest FFmpeg and one in between
 	$(PYTEST) $(PARALLEL) -q tests/test_ffmpeg_versions.py

@@ -25,9 +25,8 @@ from torchrl.envs.transforms import Transform
 from worlds import EpisodesEnv, KeepLogger, PixelsEnv, name_of, random_frames
 
 import vidrec
-from vidrec import CSVLogger, SettingError, VideoRecorder, VidrecWarning
-from vidrec.frames import captions
-from vidrec.frames.captions import Strip, caption
+from vidrec import CSVLogger, SettingError, VideoRecorder, VidrecWarning, captions
+from vidrec.captions import Strip, caption
 
 NAMES = ["step", "reward", "return"]
 EPISODES = (24, 32)

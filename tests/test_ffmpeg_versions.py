@@ -48,6 +48,7 @@ def run(script, *args):
 REPAIR = """
     import json
     from pathlib import Path
+    from vidrec.ffmpeg import metadata
     from vidrec.ffmpeg.program import find_ffmpeg
     from vidrec.tools.repair import repair
     from vidrec.tools.verify import info, verify
@@ -56,6 +57,8 @@ REPAIR = """
     done = [one.outcome for one in repair(folder)]
     problems = [problem.problem for problem in verify(folder)]
     videos = sorted(folder.glob("videos/*"))
+    kept = {".mp4", ".webm", ".mkv"}
+    assert all(metadata.read(path)["step"] == 0 for path in videos if path.suffix in kept)
     print(json.dumps([find_ffmpeg(), done, problems, {path.name: info(path)["seconds"] for path in videos}]))
 """
 

@@ -23,7 +23,7 @@ from torchrl.envs import (
 from worlds import DrawnEnv, EpisodesEnv, name_of
 
 from vidrec import CSVLogger, FrameError, SettingError, VideoRecorder, VidrecWarning
-from vidrec.frames.captions import Strip
+from vidrec.captions import Strip
 
 pytestmark = [
     # of simulators, about themselves

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vidrec.clips.folder import FolderVideo as FolderVideo
     from vidrec.clips.folder import videos as videos
+    from vidrec.clips.joining import compare as compare
+    from vidrec.clips.joining import reel as reel
+    from vidrec.clips.joining import sheet as sheet
     from vidrec.clips.video import Video as Video
     from vidrec.clips.write import write as write
     from vidrec.episode import Episode as Episode
@@ -62,6 +65,7 @@ _NAMES = {
     "recorder": ("PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"),
     "sources.captions": ("Moment",),
     "clips.folder": ("FolderVideo", "videos"),
+    "clips.joining": ("compare", "reel", "sheet"),
     "clips.video": ("Video",),
     "clips.write": ("write",),
 }

@@ -38,7 +38,7 @@ def list_videos(
     n: Annotated[int | None, typer.Option("-n", metavar="N", help="At most this many.", min=0)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the videos of a folder with what is known of each, without opening one."""
+    """List the videos of a folder with what is known of each, without decoding one."""
     with bad_options():
         conditions = [Condition.of(text) for text in where or ()]
         listing, rows = read_rows(path)
@@ -100,7 +100,7 @@ def info(
     paths: Annotated[list[Path], typer.Argument(help="Videos, or folders of them.", exists=True)],
     as_json: AsJson = False,
 ) -> None:
-    """Show what is in each video: frames, size, rate, codec, and what videos.csv says of it."""
+    """Show what is in each video: frames, size, rate, codec, and what videos.csv or the file says of it."""
     found = []
     videos = [video for path in paths for video in _videos_of(path)]
     for file, row in progress(videos):

@@ -4,7 +4,7 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,11 +36,14 @@ def from_here(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def progress(items: Sequence[T]) -> Iterator[T]:
-    """Show how far a loop over `items` has come, on a terminal, if it takes longer than `BAR_AFTER_S`."""
+def progress(items: Iterable[T], total: int | None = None) -> Iterator[T]:
+    """Show how far a loop over `items` has come, on a terminal, if it takes longer than `BAR_AFTER_S`.
+
+    `total` is how many there are, of what is no sequence.
+    """
     console = Console(stderr=True)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    task, begun = bar.add_task("", total=len(items)), time.monotonic()
+    task, begun = bar.add_task("", total=len(items) if isinstance(items, Sized) else total), time.monotonic()
     try:
         for item in items:
             yield item

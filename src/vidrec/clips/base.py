@@ -35,6 +35,7 @@ class Clip(ABC):
         env_id: which env of a batched env it shows, if each has its own videos.
         agent: which agent of it, if each has its own videos.
         episode: which episode it shows, if each has its own video; as far as it is known.
+        step: the step it is published with, once that is known.
         env_step: how many steps the environment had made at the first frame; None without one.
         time: when the first frame was recorded; None is when the file is made.
         beside: how many clips are recorded at the same time, this one included; encoders share the processors.
@@ -44,6 +45,7 @@ class Clip(ABC):
     env_id: int | None = None
     agent: int | None = None
     episode: Episode | None = None
+    step: int | None = None
     env_step: int | None = None
     time: datetime | None = None
     beside = 1
@@ -168,6 +170,7 @@ class FileClip(Clip):
         self.stem, self.index = stem, index
         self._token = secrets.token_hex(4)
         self._manifest: Manifest | None = None
+        self._about: dict[str, Any] = {}
 
     def unfinished(self) -> set[Path]:
         """Return the unfinished files of all clips of the same name in the same folder, also those of others."""
@@ -198,6 +201,7 @@ class FileClip(Clip):
             about |= {"env_id": self.env_id, "agent": self.agent}
             about |= {"episode": None if self.episode is None else self.episode.number}
             about["index"] = None if self.index is None else os.path.relpath(self.index, self.stem.parent)
+            self._about = about
             path = self._path().with_suffix(SUFFIX)
             try:
                 with forks.lock:

@@ -10,6 +10,7 @@ from torch import Tensor
 from vidrec.clips.base import Array, FileClip
 from vidrec.clips.video import Video
 from vidrec.errors import EncoderError
+from vidrec.ffmpeg import metadata
 from vidrec.ffmpeg.encoder import Encoder, is_planar
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.files import join
@@ -72,7 +73,8 @@ class EncodedClip(FileClip):
         if self.size is None:
             self.encoding = self.encoding.usable(size)
         stderr = self._open(size).descriptor
-        args = self.encoding.ffmpeg_args(size, self.beside)
+        told = metadata.args(self.encoding.video_format, self._about)
+        args = [*self.encoding.ffmpeg_args(size, self.beside), *told]
         try:
             encoder = Encoder(self._next_path(), size, self.encoding.fps, args, stderr, is_planar(frame))
         except EncoderError:
@@ -114,12 +116,15 @@ class EncodedClip(FileClip):
             self._join_parts()
         if not self._parts[0].exists():
             raise EncoderError(f"{self._parts[0]}, with {self.frames} frames, is not there any more; who deleted it?")
-        return self._video(self._parts[0])
+        video = self._video(self._parts[0])
+        if self.step is not None:
+            metadata.overwrite(video.path, {"step": self.step, "tag": self.tag, **video.row()})
+        return video
 
     def _join_parts(self) -> None:
         joined = self._next_path("j")
         try:
-            frames = join(self._parts, joined, self.encoding)
+            frames = join(self._parts, joined, self.encoding, self._about)
             if frames != self._finished:
                 raise EncoderError(f"{frames} frames of {self._finished} could be joined from {self._parts}")
             parts, self._parts, self._joined = self._parts, [joined], joined

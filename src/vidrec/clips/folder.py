@@ -19,7 +19,7 @@ from vidrec.tools.listing import ListedVideo
 
 
 class FolderVideo(ListedVideo):
-    """A video in a folder, as `vidrec.videos` returns it, with what is known without opening it; None is not known.
+    """A video in a folder, as `vidrec.videos` returns it, with what is known without decoding it; None is not known.
 
     In a notebook it is shown as the last expression of a cell.
 
@@ -89,7 +89,7 @@ class FolderVideo(ListedVideo):
 
 
 def videos(folder: Place) -> list[FolderVideo]:
-    """Return the videos in a folder and those below it, with what is known of each; none is opened.
+    """Return the videos in a folder and those below it, with what is known of each; none is decoded.
 
         >>> import numpy as np
         >>> from vidrec import CSVLogger, videos
@@ -103,8 +103,8 @@ def videos(folder: Place) -> list[FolderVideo]:
         [torch.Size([192, 256, 3])]
 
     It finds those of `CSVLogger`, in the order of their rows; then what Weights & Biases keeps in its runs, what is in
-    event files of TensorBoard, and other files by their names. A clip that is being recorded is none. A row of a video
-    that was deleted is left out.
+    event files of TensorBoard, and other files by what they say of themselves. A clip that is being recorded is none. A
+    row of a video that was deleted is left out.
 
     Args:
         folder: where to look; ``~`` is expanded.

@@ -34,7 +34,14 @@ class TailClip(TensorClip):
             self._add(frame)
 
     def finish(self) -> Any:
-        for name in ("tag", "env_id", "agent", "episode", "beside"):  # not those of its first frame, which is gone
+        for name in (
+            "tag",
+            "env_id",
+            "agent",
+            "episode",
+            "step",
+            "beside",
+        ):  # not those of its first frame, which is gone
             setattr(self.clip, name, getattr(self, name))
         if isinstance(self.clip, TensorClip):
             self.clip.take_obs_of(self)

@@ -78,13 +78,13 @@ def _frames(frames: Any, layout: str | None) -> Iterator[Tensor]:
         frames, layout = _frames_of(frames, layout)
     if not isinstance(frames, Iterable):
         raise FrameError(f"frames are a {type(frames).__name__}; expected an array, or an iterable of frames")
-    for number, frame in enumerate(_watched(frames)):
+    for number, frame in enumerate(watched(frames)):
         name = f"frame {number}"
         yield to_rgb(arrange(frame, layout=layout, name=name), name=name)
 
 
-def _watched(frames: Iterable[Any]) -> Iterable[Any]:
-    """Show how far a loop over `frames` has come, on a terminal, if it takes longer than two seconds."""
+def watched(frames: Iterable[Any], total: int | None = None) -> Iterable[Any]:
+    """Show how far a loop over `frames` has come, of so many, on a terminal, if it takes longer than two seconds."""
     if sys.stderr is None or not sys.stderr.isatty():
         return frames
     from tqdm import tqdm
@@ -92,7 +92,7 @@ def _watched(frames: Iterable[Any]) -> Iterable[Any]:
     class Bar(tqdm):
         monitor_interval = 0  # no thread
 
-    return Bar(frames, unit=" frames", delay=2, leave=False)
+    return Bar(frames, total=total, unit=" frames", delay=2, leave=False)
 
 
 def _frames_of(array: Any, layout: str | None) -> tuple[Iterable[Any], str | None]:

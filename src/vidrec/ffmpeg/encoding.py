@@ -276,14 +276,15 @@ class Encoding:
         height, width = (math.ceil(side * factor / even) * even for side in size)
         return height, width
 
-    def ffmpeg_args(self, size: tuple[int, int], beside: int = 1) -> list[str]:
+    def ffmpeg_args(self, size: tuple[int, int], beside: int = 1, *, growing: bool = True) -> list[str]:
         """Return what stands between FFmpeg's input and the name of its output, for frames of (height, width).
 
-        So many encoders run at the same time, and have one thread each if they are more than one.
+        So many encoders run at the same time, and have one thread each if they are more than one. A file that need not
+        survive a crash is not `growing`, and an ordinary one at once.
         """
         encoder = self.encoder_args(1 if beside > 1 else MAX_THREADS)
         tags = BT709_ARGS if self._yuv else ()
-        return ["-vf", self._filters(size), *encoder, *tags, *self.growing_args]
+        return ["-vf", self._filters(size), *encoder, *tags, *(self.growing_args if growing else self.muxer_args)]
 
     @property
     def again(self) -> str:

@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidrec.errors import EncoderError
+from vidrec.ffmpeg import metadata
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.program import passthrough, run, run_ffmpeg
 from vidrec.files import forks
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def _input(path: Path) -> list[str]:
+def input_args(path: Path) -> list[str]:
     """Return FFmpeg's arguments to read a file, whatever its name is: that of a WebP it may take for a pattern."""
     if path.suffix != ".webp":
         return ["-i", f"file:{path}"]
@@ -53,7 +54,7 @@ def at_constant_rate(path: Path, folder: Path, fps: Fraction = Fraction(30)) -> 
         return path
     copy = folder / "constant_rate.mkv"
     lossless = ["-c:v", "libx264rgb", "-qp", "0", "-preset", "ultrafast"]
-    code, stderr = run(["-r", str(fps), *_input(path), *lossless, f"file:{copy}"])
+    code, stderr = run(["-r", str(fps), *input_args(path), *lossless, f"file:{copy}"])
     if code:
         raise EncoderError(f"FFmpeg cannot read {path}: {stderr}")
     return copy
@@ -86,12 +87,12 @@ def _read_frames(path: Path, frames: int) -> "Iterator[np.ndarray[Any, Any]]":
         process.stderr.close()
 
 
-def join(parts: Sequence[Path], target: Path, encoding: Encoding) -> int:
+def join(parts: Sequence[Path], target: Path, encoding: Encoding, known: Mapping[str, Any]) -> int:
     """Join videos of this encoding into `target`, an ordinary file, one after the other.
 
     Nothing is encoded again, but for formats that lose nothing by it, and whose files cannot be joined as they are: of
     two GIFs in one file other programs show the first, an APNG of one frame is a PNG, another format to FFmpeg, and
-    what it reads from an animated WebP it can copy into none.
+    what it reads from an animated WebP it can copy into none. The file says of itself what is `known`, see `metadata`.
 
     Returns:
         How many frames are in it.
@@ -99,12 +100,13 @@ def join(parts: Sequence[Path], target: Path, encoding: Encoding) -> int:
     Raises:
         EncoderError: FFmpeg failed; the parts are as they were.
     """
+    output = [*metadata.args(encoding.video_format, known), *encoding.muxer_args]
     if not encoding.format.joinable:
-        sources = [word for part in parts for word in ("-r", str(encoding.fps), *_input(part))]
+        sources = [word for part in parts for word in ("-r", str(encoding.fps), *input_args(part))]
         concat = ["-filter_complex", f"concat=n={len(parts)}:v=1:a=0,{encoding.again}"]
-        return _join(parts, target, [*sources, *concat, *encoding.encoder_args(), *encoding.muxer_args])
+        return _join(parts, target, [*sources, *concat, *encoding.encoder_args(), *output])
     with _listed(parts, encoding) as listing:
-        return _join(parts, target, [*listing, "-c", "copy", *encoding.muxer_args])
+        return _join(parts, target, [*listing, "-c", "copy", *output])
 
 
 def _join(parts: Sequence[Path], target: Path, args: Sequence[str]) -> int:
@@ -192,12 +194,13 @@ def contents(path: Path, *, decode: bool) -> Contents:
     return Contents(times, int(height), int(width), head.get("codec_id", ""), stderr, seconds)
 
 
-def cut(source: Path, target: Path, frames: int, encoding: Encoding) -> None:
-    """Write the first frames of a video into `target`, an ordinary file, and lose nothing; an attempt only."""
+def cut(source: Path, target: Path, frames: int, encoding: Encoding, known: Mapping[str, Any]) -> None:
+    """Write the first frames of a video into `target`, as `join` does, and lose nothing; an attempt only."""
     first = ["-map", "0:v:0", "-frames:v", str(frames)]
     if not encoding.format.copies:
         again = ["-vf", encoding.again, *encoding.encoder_args(), *encoding.muxer_args]
-        run(["-n", "-r", str(encoding.fps), *_input(source), *first, *again, f"file:{target}"])
+        run(["-n", "-r", str(encoding.fps), *input_args(source), *first, *again, f"file:{target}"])
         return
     with _listed([source], encoding) as listing:
-        run(["-n", *listing, *first, "-c", "copy", *encoding.muxer_args, f"file:{target}"])
+        told = metadata.args(encoding.video_format, known)
+        run(["-n", *listing, *first, "-c", "copy", *told, *encoding.muxer_args, f"file:{target}"])

@@ -1,6 +1,5 @@
 """Pure functions on tensors: any layout, dtype, device and batch becomes uint8 [N, H, W, 3]. No RL library."""
 
-from vidrec.frames.captions import caption as caption
 from vidrec.frames.entries import Entries as Entries
 from vidrec.frames.entries import Look as Look
 from vidrec.frames.entries import arrange as arrange

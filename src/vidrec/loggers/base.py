@@ -181,16 +181,17 @@ def encoding_of(video_format: str, video_fps: Any, settings: Mapping[str, Any]) 
 
 
 @contextmanager
-def finished(video: Any, name: str, open_clip: Callable[[], Clip]) -> Iterator[Video]:
+def finished(video: Any, name: str, open_clip: Callable[[], Clip], step: int | None = None) -> Iterator[Video]:
     """Give what a logger was given as a finished video; a tensor is written into a clip that `open_clip` returns.
 
-    The file of a tensor is deleted in the end: it is published, or whoever called still has the tensor.
+    The file of a tensor is deleted in the end: it is published, or whoever called still has the tensor. `step` is what
+    that file says of itself, see `vidrec.ffmpeg.metadata`.
     """
     if isinstance(video, Video):
         yield video
         return
     clip = open_clip()
-    clip.tag = name
+    clip.tag, clip.step = name, step
     try:
         write_tensor(clip, video, name)
         yield clip.finish()

@@ -49,7 +49,7 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
         if global_step is None:
             global_step = self.videos_counter[tag]
         name = check_name(f"{tag}_{global_step}")
-        video = self._publish(tag, vid_tensor, self._videos / name, settings)
+        video = self._publish(tag, vid_tensor, self._videos / name, global_step, settings)
         video = replace(video, tag=tag_of(tag, video))
         self.videos_counter[tag] += counted
         try:
@@ -61,7 +61,7 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
             warnings.warn(f"{exists}; this video is {video.path}", VidrecWarning, stacklevel=3)
         return video
 
-    def _publish(self, tag: str, video: Any, stem: Path, settings: dict[str, Any]) -> Video:
+    def _publish(self, tag: str, video: Any, stem: Path, step: int, settings: dict[str, Any]) -> Video:
         """Give a video the name that begins with `stem`, or the next one that is free; return it there."""
 
         def target(encoding: Encoding) -> Path:
@@ -69,7 +69,7 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
 
         if not isinstance(video, Video) and not (encoding := self._encoding(settings)).format.encoded:
             return save(as_video(video, tag), encoding, target(encoding))
-        with finished(video, tag, lambda: self.open_clip(tag, **settings)) as whole:
+        with finished(video, tag, lambda: self.open_clip(tag, **settings), step) as whole:
             return whole.at(publish(whole.path, target(whole.encoding)))
 
     @property

@@ -128,7 +128,7 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
             return None
         if not isinstance(video, Video):
             video = _levels(as_video(video, name), name)
-        with finished(video, name, lambda: self.open_clip(name, **settings)) as whole:
+        with finished(video, name, lambda: self.open_clip(name, **settings), step) as whole:
             if whole.encoding.video_format not in VIDEO_FORMATS:
                 raise FrameError(f"W&B does not show {whole.path}; expected {VIDEO_FORMATS}")
             media = wandb.Video(str(whole.path), caption=describe(whole) or None)

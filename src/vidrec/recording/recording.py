@@ -36,6 +36,7 @@ from vidrec.errors import (
     gathered,
     raise_first,
 )
+from vidrec.ffmpeg import metadata
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks, names
 from vidrec.frames import Arriving, arrange, to_rgb
@@ -504,6 +505,8 @@ class Recording:
             for logger, old in entry.taken:
                 try:
                     video = old if isinstance(old, Video) else entry.video
+                    if isinstance(video, Video):
+                        metadata.overwrite(video.path, {**metadata.read(video.path), "step": at})
                     new = logger.log_video(name, video, at, **self.settings)
                     if isinstance(old, Video):
                         if isinstance(new, Video):
@@ -560,7 +563,8 @@ class Recording:
         ]
         for entry in ended:
             if entry.output.clip is not None:
-                entry.output.clip.tag, entry.output.clip.episode = self._tag, episode
+                clip = entry.output.clip
+                clip.tag, clip.episode, clip.step = self._tag, episode, step
         self.pending += ended
         return ended
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from torchrl.data import MultiOneHot, OneHot
 from torchrl.envs import EnvBase, TransformedEnv
 
+from vidrec.captions import caption as drawn
 from vidrec.errors import SettingError, shown
-from vidrec.frames import caption as drawn
 from vidrec.sources.progress import Progress
 
 NAMES = ("step", "reward", "return", "action", "episode", "env", "agent", "time")

@@ -1,4 +1,4 @@
-"""The videos of a folder, with what is known of each without opening it. What `vidrec list` shows."""
+"""The videos of a folder, with what is known of each without decoding it. What `vidrec list` shows."""
 
 import os
 import re
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrec.errors import ExtraError, SettingError, VidrecError
+from vidrec.ffmpeg import metadata
 from vidrec.files.index import NAME, VideoIndex, time_of
 from vidrec.tools import events, scan
 
@@ -182,12 +183,13 @@ def read_events(listing: Listing) -> None:
 
 
 def read_others(listing: Listing) -> None:
-    """Add the videos of which nothing is known but the file."""
+    """Add the videos of which nothing is known but what the file says of itself."""
     runs = {video.run for video in listing.videos}
     runs |= {path.parent for path in listing.files if events.is_event_file(path)}
     for path in listing.files:
         if str(path) not in listing.seen and scan.is_video(path.name):
-            listing.add(path, next((place for place in path.parents if place in runs), path.parent))
+            run = next((place for place in path.parents if place in runs), path.parent)
+            listing.add(path, run, **_known(metadata.row(path)))
 
 
 READERS: tuple[Callable[[Listing], None], ...] = (read_indices, read_wandb, read_events, read_others)
@@ -196,8 +198,11 @@ READERS: tuple[Callable[[Listing], None], ...] = (read_indices, read_wandb, read
 
 def _of_row(index: VideoIndex, row: Mapping[str, str]) -> dict[str, Any]:
     """Return what a row says, as the attributes of a `ListedVideo`; what cannot be read is not known."""
-    known = {name: _parsed(parse, row.get(column)) for column, (name, parse) in _ATTRIBUTES.items()}
-    return {**known, "index": index, "row": row}
+    return {**_known(row), "index": index, "row": row}
+
+
+def _known(row: Mapping[str, str]) -> dict[str, Any]:
+    return {name: _parsed(parse, row.get(column)) for column, (name, parse) in _ATTRIBUTES.items()}
 
 
 def _parsed(parse: Callable[[str], Any], text: str | None) -> Any:

@@ -1,13 +1,20 @@
 """The files with the frames of an unfinished clip: how many frames they hold, and one file with all of them."""
 
+import os
 import re
+import shutil
+import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vidrec.errors import EncoderError
+from vidrec.ffmpeg import metadata
+from vidrec.ffmpeg.boxes import torn_at
 from vidrec.ffmpeg.encoding import FORMATS, Encoding
 from vidrec.ffmpeg.files import contents, cut, join
 from vidrec.ffmpeg.program import check_ffmpeg
@@ -40,7 +47,8 @@ class Parts:
             part.open("rb").close()  # or else it is not the fault of what is in it
             check_ffmpeg()
             try:
-                return contents(part, decode=True).frames
+                with _readable(part) as path:
+                    return contents(path, decode=True).frames
             except EncoderError:
                 self.unreadable.append(part)
                 return 0
@@ -55,8 +63,8 @@ class Parts:
             problem = f"{part} does not say how large its frames are, and {self.clip.manifest} does not either"
             raise EncoderError(problem) from None
 
-    def whole(self, parts: list[tuple[Path, int]]) -> tuple[Path, int]:
-        """Return an ordinary file with all frames of the parts, which stay, and how many."""
+    def whole(self, parts: list[tuple[Path, int]], step: int) -> tuple[Path, int]:
+        """Return an ordinary file with all frames of the parts, which stay, and how many; it says what is known."""
         first, frames = parts[0]
         suffix = first.suffix
         if not FORMATS[suffix[1:]].encoded:
@@ -64,15 +72,16 @@ class Parts:
             return first, frames
         fps = self.about.get("fps") or contents(first, decode=False).fps or 30
         encoding = Encoding.of(suffix[1:], fps=fps)
+        known = {"ended": "unfinished", **self.about, **metadata.read(first), "step": step}
         before = len(self.clip.parts)
         try:
             made = [self._new(suffix) for _ in parts]
             for (part, frames), target in zip(parts, made, strict=True):
-                _cut(part, target, frames, encoding)
+                _cut(part, target, frames, encoding, known)
             if len(made) == 1:
                 return made[0], contents(made[0], decode=True).frames
             whole = self._new(suffix)
-            frames = join(made, whole, encoding)
+            frames = join(made, whole, encoding, known)
         except BaseException:
             for path in self.clip.parts[before:]:
                 path.unlink(missing_ok=True)
@@ -100,17 +109,31 @@ class Parts:
                 complete(file, (1, frames, 3, int(self.about["height"]), int(self.about["width"])), crc)
 
 
-def _cut(part: Path, target: Path, frames: int, encoding: Encoding) -> None:
+def _cut(part: Path, target: Path, frames: int, encoding: Encoding, known: Mapping[str, Any]) -> None:
     """Write the frames of a part into an ordinary file, without the last one if that is damaged."""
     for count in (frames, frames - 1):
         target.unlink(missing_ok=True)
-        cut(part, target, count, encoding)
+        with _readable(part) as path:
+            cut(path, target, count, encoding, known)
         if not count or not target.exists():
             continue
         found = contents(target, decode=True)
         if not found.stderr and found.frames == count:
             return
     raise EncoderError(f"the {frames} frames of {part} could not be saved")
+
+
+@contextmanager
+def _readable(part: Path) -> Iterator[Path]:
+    """Give a part, or a copy of it without the head of a fragment that it has not whole."""
+    torn = torn_at(part) if part.suffix == ".mp4" else None
+    if torn is None:
+        yield part
+        return
+    with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
+        copy = Path(shutil.copy(part, folder))
+        os.truncate(copy, torn)
+        yield copy
 
 
 def _head(part: Path) -> int:

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from vidrec.ffmpeg import metadata
 from vidrec.files import manifest, names
 from vidrec.files.index import VideoIndex, shape_text
 from vidrec.tools import scan
@@ -123,7 +124,7 @@ class _Repair:
         target = self._target(parts[0][0].suffix)
         if self.dry_run:
             return Repaired(first, target, frames, "to be repaired")
-        whole, frames = self.parts.whole(parts)
+        whole, frames = self.parts.whole(parts, int(self._step(target) or 0))
         for part in clip.parts:  # the first one first
             if part != whole:
                 self._delete(part)
@@ -195,11 +196,11 @@ class _Repair:
         fps = float(Fraction(self.about["fps"]))
         told = ("height", "width", "codec", "env_id", "agent", "episode", "env_step", "time")
         row = {column: self.about.get(column) for column in told}
-        row |= {"frames": frames, "fps": fps, "seconds": frames / fps, "ended": "unfinished"}
+        row |= {"frames": frames, "fps": fps, "seconds": frames / fps, "ended": "unfinished", **metadata.row(video)}
         if row["codec"] == "none":
             row |= {"dtype": "uint8", "shape": shape_text((1, frames, 3, row["height"], row["width"]))}
         file = str(video.relative_to(index.folder))
-        index.add(tag=self._tag(index), step=self._step(video), file=file, **row)
+        index.add(**row | {"tag": self._tag(index), "step": self._step(video), "file": file})
 
 
 def _deleted(dry_run: bool) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrec.errors import shown
+from vidrec.ffmpeg import metadata
 from vidrec.ffmpeg.encoding import FORMATS
 from vidrec.ffmpeg.files import contents
 from vidrec.files.torch_file import measure
@@ -98,12 +99,15 @@ def problems(path: Path, row: dict[str, str] | None) -> Iterator[Problem]:
 def info(path: Path, row: dict[str, str] | None = None, *, decode: bool = False) -> dict[str, Any]:
     """Return what is known of a video: frames, fps, height, width, codec, seconds, bytes, and the rest of its row.
 
+    What the row does not say is what the file says of itself, see `vidrec.ffmpeg.metadata`.
+
     Raises:
         OSError, ValueError, BadZipFile: it cannot be read.
     """
     if path.suffix not in scan.SUFFIXES:
         raise ValueError(f"{path.name} is no video; expected one of {', '.join(sorted(scan.SUFFIXES))}")
     more = {name: value for name, value in (row or {}).items() if value and name != "file"}
+    more |= {name: value for name, value in metadata.row(path).items() if name not in more}
     about: dict[str, Any] = {"bytes": path.stat().st_size}
     if FORMATS[path.suffix[1:]].encoded:
         found = contents(path, decode=decode)
