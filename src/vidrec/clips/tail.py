@@ -34,14 +34,8 @@ class TailClip(TensorClip):
             self._add(frame)
 
     def finish(self) -> Any:
-        for name in (
-            "tag",
-            "env_id",
-            "agent",
-            "episode",
-            "step",
-            "beside",
-        ):  # not those of its first frame, which is gone
+        # not those of its first frame, which is gone
+        for name in ("tag", "env_id", "agent", "episode", "step", "beside"):
             setattr(self.clip, name, getattr(self, name))
         if isinstance(self.clip, TensorClip):
             self.clip.take_obs_of(self)
