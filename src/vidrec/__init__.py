@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vidrec.errors import FrameError as FrameError
     from vidrec.errors import ServiceError as ServiceError
     from vidrec.errors import SettingError as SettingError
+    from vidrec.errors import StoreError as StoreError
     from vidrec.errors import TagError as TagError
     from vidrec.errors import VidrecError as VidrecError
     from vidrec.errors import VidrecWarning as VidrecWarning
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from vidrec.loggers.service import set_service_timeout as set_service_timeout
     from vidrec.loggers.tee import TeeLogger as TeeLogger
     from vidrec.loggers.tensorboard import TensorboardLogger as TensorboardLogger
+    from vidrec.loggers.uploads import Uploads as Uploads
     from vidrec.loggers.utils import generate_exp_name as generate_exp_name
     from vidrec.loggers.utils import get_logger as get_logger
     from vidrec.loggers.wandb import WandbLogger as WandbLogger
@@ -49,7 +51,7 @@ _NAMES = {
     "episode": ("Episode",),
     "recording.retention": ("keep_best", "keep_last"),
     "errors": (
-        *("EncoderError", "ExtraError", "FrameError", "ServiceError", "SettingError", "TagError"),
+        *("EncoderError", "ExtraError", "FrameError", "ServiceError", "SettingError", "StoreError", "TagError"),
         *("VidrecError", "VidrecWarning"),
     ),
     "recording.failure": ("Failure",),
@@ -60,6 +62,7 @@ _NAMES = {
     "loggers.service": ("set_service_timeout",),
     "loggers.tee": ("TeeLogger",),
     "loggers.tensorboard": ("TensorboardLogger",),
+    "loggers.uploads": ("Uploads",),
     "loggers.utils": ("generate_exp_name", "get_logger"),
     "loggers.wandb": ("WandbLogger",),
     "recorder": ("PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"),

@@ -8,6 +8,7 @@ Each is also the built-in one in brackets:
     ├── TagError      (ValueError)  a tag, suffix or name that would leave the logger's folder
     ├── ExtraError    (ImportError) a package that only some need is not installed
     ├── ServiceError  (OSError)     a logger in another process has ended, or does not answer
+    ├── StoreError    (OSError)     an object store does not take what waits for it on this machine
     └── EncoderError  (OSError)     FFmpeg failed or hangs; carries FFmpeg's stderr and the file it leaves
 
     VidrecWarning (UserWarning)     what was recorded is safe, but not quite as asked
@@ -40,6 +41,10 @@ class TagError(VidrecError, ValueError):
 
 class ExtraError(VidrecError, ImportError):
     """A package is not installed that an extra of vidrec brings; the message has the command."""
+
+
+class StoreError(VidrecError, OSError):
+    """An object store does not take what waits for it; the message names the folder of this machine that has it."""
 
 
 class EncoderError(VidrecError, OSError):

@@ -28,6 +28,7 @@ from vidrec.clips.notebook import show
 from vidrec.compat import require
 from vidrec.episode import Episode, Steps
 from vidrec.errors import SettingError, add_note, message, raise_first
+from vidrec.files.places import is_url
 from vidrec.frames import Entries, Found, Look, Reading, agents_in, readings
 from vidrec.graph import Call
 from vidrec.loggers.csv import CSVLogger
@@ -218,7 +219,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             raise SettingError(f"step={step!r} must be a function that returns a whole number, or None")
         if isinstance(logger, str | os.PathLike):
             log_dir, exp_name = os.path.split(os.fspath(logger).rstrip("/"))
-            logger = CSVLogger(exp_name, log_dir)
+            logger = CSVLogger(logger) if is_url(str(logger)) else CSVLogger(exp_name, log_dir)
         if make_grid is None and (by_agent or keep is not None or episode_trigger is not None):
             make_grid = False
         if by_agent and make_grid:

@@ -23,7 +23,7 @@ class Video:
     """A finished video.
 
     Attributes:
-        path: where the file is.
+        path: where the file is; of one that goes to an object store, where it waits until the store has it.
         frames: how many frames it has.
         fps: frames per second.
         height: of the frames in the file, in pixels; enlarged ones if the encoding enlarged them.
@@ -39,6 +39,7 @@ class Video:
         env_step: how many steps its environment had made at its first frame, since the recorder came into it; a step of
             a batched environment counts once. None without an environment.
         time: when its first frame was recorded, in UTC.
+        url: where it goes in an object store, unless another video has that name there; None if it stays here.
     """
 
     path: Path
@@ -55,6 +56,7 @@ class Video:
     env_step: int | None = None
     time: datetime | None = None
     agent: int | None = None
+    url: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import fcntl
+import json
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -160,6 +161,57 @@ class VideoIndex:
                     yield index
                     return
                 # it was replaced while this one waited
+
+
+class RowFile(VideoIndex):
+    """The row of one video in a JSON file beside it, as an object store has it: an index of one row.
+
+    Args:
+        path: ``<video>.json``; its ``file`` says which folder is that of the run, if all of it was copied.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._video = path, path.with_suffix("")
+        self.folder = path.parent
+        with contextlib.suppress(ValueError):
+            file = str(self._read().get("file", ""))
+            if file and f"{self._video}".endswith(f"{os.sep}{file}"):
+                self.folder = Path(f"{self._video}".removesuffix(file))
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return the row; none if there is none, or it is not of vidrec.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        about = self._read()
+        if "file" not in about:
+            return []
+        row = {column: "" if value is None else str(value) for column, value in about.items()}
+        return [{**row, "file": str(self._video.relative_to(self.folder))}]
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            about = json.loads(self.path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise ValueError(f"{self.path} cannot be read: {error}") from error
+        return about if isinstance(about, dict) else {}
+
+    def remove(self, file: str, unless: Callable[[], bool] = lambda: False) -> bool:
+        """Delete it, see `VideoIndex.remove`."""
+        if not self.rows() or unless():
+            return False
+        self.path.unlink(missing_ok=True)
+        return True
+
+    def delete(self, rows: Iterable[Mapping[str, str]]) -> dict[str, OSError | None]:
+        """Delete the video and its row, see `VideoIndex.delete`."""
+        done = {row["file"]: _unlink(self._video) for row in self.rows() if row in list(rows)}
+        if None in done.values():
+            self.path.unlink(missing_ok=True)
+        return done
 
 
 def shape_text(shape: Iterable[object]) -> str:

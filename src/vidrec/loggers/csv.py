@@ -14,20 +14,30 @@ from vidrec.errors import VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files.index import VideoIndex
 from vidrec.files.names import check_name, publish
-from vidrec.files.places import Place, local_place, place
+from vidrec.files.places import Place, is_url, place
 from vidrec.frames import as_video
 from vidrec.loggers.base import VideoLogger, encoding_of, finished, tag_of
+from vidrec.loggers.uploads import Uploads
 
 OTHERS = re.compile(r"_(rank\d|actor-|worker\d)")
 """How the name of a video goes on behind its tag if another rank, actor or worker recorded it."""
+
+
+def counts(rest: str, origin: str | None) -> bool:
+    """Return whether a video counts for the steps of an origin, by what is in its name behind the tag."""
+    own = f"_{origin}_" if origin else ""
+    return rest.startswith(own) and not OTHERS.match(rest.removeprefix(own[:-1]))
 
 
 class CSVExperiment(torchrl_csv.CSVExperiment):
     """The folder: ``scalars``, ``videos``, ``texts``, and ``videos.csv`` with a row for each video."""
 
     def __init__(self, log_dir: Place, *, video_format: str = "mp4", video_fps: Any = 30) -> None:
-        super().__init__(local_place("CSVLogger", log_dir), video_format=video_format, video_fps=video_fps)
-        self._index = VideoIndex(Path(self.log_dir))
+        super().__init__(place(log_dir), video_format=video_format, video_fps=video_fps)
+
+    @property
+    def _index(self) -> VideoIndex:
+        return VideoIndex(Path(self.log_dir))
 
     def add_scalar(self, name: str, value: float, global_step: int | None = None) -> None:
         super().add_scalar(check_name(name), value, global_step)
@@ -52,14 +62,17 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
         video = self._publish(tag, vid_tensor, self._videos / name, global_step, settings)
         video = replace(video, tag=tag_of(tag, video))
         self.videos_counter[tag] += counted
-        try:
-            self._index.add(tag=video.tag, step=global_step, file=self._file(video), **video.row())
-        except (OSError, csv.Error) as error:
-            warnings.warn(f"{video.path} is whole, but has no row in videos.csv: {error}", VidrecWarning, stacklevel=3)
+        self._add_row(video, {"tag": video.tag, "step": global_step, "file": self._file(video), **video.row()})
         if video.path != self._videos / f"{name}{video.path.suffix}":
             exists = f"{name}{video.path.suffix} exists and is kept"
             warnings.warn(f"{exists}; this video is {video.path}", VidrecWarning, stacklevel=3)
         return video
+
+    def _add_row(self, video: Video, row: dict[str, Any]) -> None:
+        try:
+            self._index.add(**row)
+        except (OSError, csv.Error) as error:
+            warnings.warn(f"{video.path} is whole, but has no row in videos.csv: {error}", VidrecWarning, stacklevel=4)
 
     def _publish(self, tag: str, video: Any, stem: Path, step: int, settings: dict[str, Any]) -> Video:
         """Give a video the name that begins with `stem`, or the next one that is free; return it there."""
@@ -79,16 +92,17 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
     def _file(self, video: Video) -> str:
         return str(video.path.relative_to(self._index.folder))
 
+    def flush(self) -> None:
+        """Do nothing: every line is written at once."""
+
+    def clips_folder(self) -> Path:
+        """Return the folder in which a crash leaves clips."""
+        return self._index.folder
+
     def next_step(self, tag: str, origin: str | None = None) -> int:
         """Return the step after the highest in the index, see `VideoLogger.next_step`; 0 if it cannot be read."""
-
-        def counts(file: str) -> bool:
-            rest = file.removeprefix(f"videos/{tag}")
-            own = f"_{origin}_" if origin else ""
-            return rest.startswith(own) and not OTHERS.match(rest.removeprefix(own[:-1]))
-
         try:
-            return self._index.next_step(tag, counts)
+            return self._index.next_step(tag, lambda file: counts(file.removeprefix(f"videos/{tag}"), origin))
         except (OSError, ValueError):
             return 0
 
@@ -113,13 +127,17 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
     Args:
         exp_name: the name of the experiment, a folder in `log_dir`; or the path of a folder.
         log_dir: where experiments are, a str or Path. None is ``csv_logs`` in the working directory. ``~`` is expanded.
+            The URL of an object store, such as ``"s3://bucket/runs"``, takes finished videos: they grow on this
+            machine, and go up in the background.
         video_format: ``"mp4"`` (H.264), ``"webm"`` (VP9), ``"gif"``, ``"apng"`` (animated PNG, lossless), ``"webp"``
             (animated WebP, lossless), ``"mkv"`` (lossless RGB), ``"pt"`` (a file for ``torch.load``) or ``"memmap"``
             (its bytes alone): of a recorder uint8 ``[1, T, 3, H, W]``.
         video_fps: frames per second, where a recorder does not say otherwise. See `Encoding.of`.
+        uploads: how long to wait for an object store, see `vidrec.Uploads`; None is its defaults.
 
     Raises:
-        SettingError: an unknown format, an fps that cannot be, or a URL for a folder.
+        SettingError: an unknown format, an fps that cannot be, or a URL of no object store.
+        ExtraError: the package for stores of its kind is not installed.
     """
 
     experiment: CSVExperiment
@@ -130,13 +148,32 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
         log_dir: Place | None = None,
         video_format: str = "mp4",
         video_fps: Any = 30,
+        *,
+        uploads: Uploads | None = None,
     ) -> None:
         Encoding.of(video_format, fps=video_fps)
+        self._uploads = uploads or Uploads()
         super().__init__(exp_name, place("csv_logs" if log_dir is None else log_dir), video_format, video_fps)
 
     def _create_experiment(self) -> CSVExperiment:
         where = place(self.log_dir, self.exp_name)
+        if is_url(where):
+            from vidrec.loggers.remote import RemoteExperiment
+
+            return RemoteExperiment(where, self._uploads, video_format=self.video_format, video_fps=self.video_fps)
         return CSVExperiment(where, video_format=self.video_format, video_fps=self.video_fps)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until an object store has all that was logged; nothing waits for a folder.
+
+        Raises:
+            StoreError: the store does not take it.
+        """
+        self.experiment.flush()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return TorchRL's, with the `log_dir` as it is, also if that is a URL."""
+        return {**super().state_dict(), "log_dir": self.log_dir}
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows in the folder of the videos, see `VideoLogger.open_clip`."""
@@ -170,8 +207,8 @@ class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):
         return self.experiment.next_step(tag, origin)
 
     def clips_folder(self) -> Path:
-        """Return the folder of the experiment."""
-        return Path(self.experiment.log_dir)
+        """Return the folder of the experiment, or that of all that waits on this machine for its object store."""
+        return self.experiment.clips_folder()
 
     def remove_video(self, video: Video) -> None:
         """Delete a video that `log_video` returned, and its row."""

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 from vidrec.errors import VidrecWarning, message
 from vidrec.files import forks
+from vidrec.loggers import uploads
 
 EXIT_S: float | None = 10.0
 """How long the interpreter may take to end after SIGTERM, in seconds, once all videos are finished; None: no limit."""
@@ -220,7 +221,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
         _held = number, not ours
         return
     second, _ended = _ended or waits, True
-    if second or _ending or not _handles_sigterm or not unfinished():
+    if second or _ending or not _handles_sigterm or not (unfinished() or uploads.waiting()):
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
     if ours:

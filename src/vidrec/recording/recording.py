@@ -504,7 +504,7 @@ class Recording:
                 continue
             for logger, old in entry.taken:
                 try:
-                    video = old if isinstance(old, Video) else entry.video
+                    video = next((file for file in entry.videos if file is old), entry.video)
                     if isinstance(video, Video):
                         metadata.overwrite(video.path, {**metadata.read(video.path), "step": at})
                     new = logger.log_video(name, video, at, **self.settings)

@@ -31,8 +31,8 @@ class Unpublished:
 
     @property
     def videos(self) -> list[Video]:
-        """The files that loggers have of it."""
-        return [video for _, video in self.taken if isinstance(video, Video)]
+        """The files that loggers have of it on this machine."""
+        return [video for _, video in self.taken if isinstance(video, Video) and video.url is None]
 
     @property
     def needs_clip(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vidrec.errors import ExtraError, SettingError, VidrecError
 from vidrec.ffmpeg import metadata
-from vidrec.files.index import NAME, VideoIndex, time_of
+from vidrec.files.index import VideoIndex, time_of
 from vidrec.tools import events, scan
 
 _OF_WANDB = re.compile(r"(?P<run>.+)/files/media/videos/(?P<tag>.+)_(?P<step>\d+)_[0-9a-f]{20}\.\w+", re.S)
@@ -140,9 +140,8 @@ def read(folder: Path) -> Listing:
 
 
 def read_indices(listing: Listing) -> None:
-    """Add the videos that have a row in ``videos.csv``."""
-    places = [path.parent for path in listing.files if path.name == NAME]
-    for index in map(VideoIndex, [*places, *(place for place in listing.folder.parents if (place / NAME).exists())]):
+    """Add the videos that have a row in ``videos.csv``, or of their own."""
+    for index in scan.indices_of(listing.files, listing.folder):
         try:
             missing = _read_index(listing, index)
             if missing:  # a training drops the row of a video first, and then deletes it

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vidrec.ffmpeg.encoding import FORMATS
 from vidrec.files import manifest, names
-from vidrec.files.index import NAME, VideoIndex
+from vidrec.files.index import NAME, RowFile, VideoIndex
 
 SUFFIXES = {f".{row.extension}" for row in FORMATS.values()}
 
@@ -119,9 +119,16 @@ def left_copies(folder: Path) -> list[Path]:
 
 def indices(folder: Path) -> Iterator[VideoIndex]:
     """Yield the indices in a folder and those below it, and those above that may be about it."""
-    for path in files(folder):
+    yield from indices_of(files(folder), folder)
+
+
+def indices_of(paths: Iterable[Path], folder: Path) -> Iterator[VideoIndex]:
+    """Yield those among the files of a folder, and those above it."""
+    for path in paths:
         if path.name == NAME:
             yield VideoIndex(path.parent)
+        elif path.suffix == ".json" and is_video(path.name.removesuffix(".json")):
+            yield RowFile(path)
     for place in folder.parents:
         if (place / NAME).exists():
             yield VideoIndex(place)
@@ -141,6 +148,8 @@ def rows(folder: Path, of: Iterable[VideoIndex]) -> dict[Path, list[dict[str, st
 
 def row_of(video: Path) -> dict[str, str] | None:
     """Return the row of a video in the nearest index above it, None if it has none."""
+    for row in _rows(RowFile(video.with_name(f"{video.name}.json"))):
+        return row
     for place in video.absolute().parents:
         for row in _rows(VideoIndex(place)):
             if place / row["file"] == video.absolute():
