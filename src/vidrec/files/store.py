@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import secrets
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
@@ -21,11 +21,11 @@ from vidrec.errors import ExtraError, SettingError, StoreError
 PIECE_BYTES = 8 * 2**20
 """A larger file goes up in pieces of this size, at most two in memory at a time."""
 
-CONDITIONAL: dict[str, dict[str, Any]] = {
-    "s3": {"chunksize": PIECE_BYTES, "max_concurrency": 2},
-    "gs": {"chunksize": PIECE_BYTES},
+CONDITIONAL: dict[str, Callable[[str], dict[str, Any]]] = {
+    "s3": lambda token: {"chunksize": PIECE_BYTES, "max_concurrency": 2, "Metadata": {"vidrec": token}},
+    "gs": lambda token: {"chunksize": PIECE_BYTES, "metadata": {"vidrec": token}},
 }
-"""The stores that may be asked to take an object only if its name is free, and how a file goes up in pieces there."""
+"""The stores that take an object only if its name is free, if asked to, and how a file with a token goes up there."""
 
 _in_memory = threading.Lock()
 """Held from the look at a name of ``memory://``, which no other process sees, until it is taken."""
@@ -61,21 +61,25 @@ class Store:
         protocol = self._files.protocol
         self._kinds = {protocol} if isinstance(protocol, str) else set(protocol)
 
-    def put_new(self, source: Path, name: str, maybe: set[str]) -> str:
+    def put_new(self, source: Path, name: str, token: str) -> str:
         """Send a file under this name, or the next one that is free; return which, once the store has it whole.
 
         Args:
             source: the file, of any size.
             name: relative to the URL, with ``/``.
-            maybe: names that an earlier try has sent the file to, without an answer; this one is added if it fails.
+            token: what no other file has, by which one is known that has arrived without an answer.
 
         Raises:
             OSError: the store does not take it, or has something else under its name.
         """
         for candidate in _names(self.wanted(name)):
-            with suppress(FileExistsError):
-                self._put_new(source, candidate, maybe)
-                return candidate
+            try:
+                self._create(source, self._at(candidate), token)
+            except FileExistsError:
+                if not self._has(source, candidate, token):
+                    continue
+            self._confirm(source, candidate)
+            return candidate
         raise AssertionError("there is always another name")
 
     def wanted(self, name: str) -> str:
@@ -83,37 +87,35 @@ class Store:
         path = PurePosixPath(name)
         return name if self._keeps_first or not self.mark else str(path.with_stem(f"{path.stem}_{self.mark}"))
 
-    def _put_new(self, source: Path, name: str, maybe: set[str]) -> None:
+    def _create(self, source: Path, target: str, token: str) -> None:
         """Send a file under a name that is free, else raise `FileExistsError`."""
-        try:
-            self._create(source, self._at(name))
-        except FileExistsError:
-            if name not in maybe or not self._same(source, name):
-                raise
-        except BaseException:
-            maybe.add(name)
-            raise
-        else:
-            maybe.add(name)  # until it is confirmed
-            self._confirm(source, name)
-
-    def _create(self, source: Path, target: str) -> None:
         if "memory" in self._kinds:
             with _in_memory:
                 self._files.put_file(str(source), target, mode="create")
-            return
-        how = next((how for kind, how in CONDITIONAL.items() if kind in self._kinds), {})
-        if not self._keeps_first:
+        elif not self._keeps_first:
             if self._files.exists(target):
                 raise FileExistsError(target)
-            self._files.put_file(str(source), target, **how)
-            return
-        try:
-            self._files.put_file(str(source), target, mode="create", **how)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # of older versions of s3fs
-                raise FileExistsError(target) from error
-            raise
+            self._files.put_file(str(source), target)
+        else:
+            how = next(CONDITIONAL[kind](token) for kind in CONDITIONAL if kind in self._kinds)
+            try:
+                self._files.put_file(str(source), target, mode="create", **how)
+            except OSError as error:
+                if error.errno == errno.EINVAL:  # of older versions of s3fs
+                    raise FileExistsError(target) from error
+                raise
+
+    def _has(self, source: Path, name: str, token: str) -> bool:
+        """Return whether an object is what an earlier try has sent, of which no answer came."""
+        if "memory" in self._kinds:
+            return False
+        if not self._keeps_first:
+            return self._same(source, name)
+        if "s3" in self._kinds:
+            about = self._files.metadata(self._at(name))
+        else:
+            about = self._files.info(self._at(name)).get("metadata") or {}
+        return bool(about.get("vidrec") == token) and self._same(source, name)
 
     @cached_property
     def _keeps_first(self) -> bool:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -71,13 +71,11 @@ class Waiting:
         spool: which.
         row: of its ``videos.csv``; ``file`` says where it is.
         name: the name that it has in the store; None as long as it is not there.
-        maybe: names that it may have there, see `Store.put_new`; None if any, of an earlier process.
     """
 
     spool: Spool
     row: Mapping[str, Any]
     name: str | None = None
-    maybe: set[str] = field(default_factory=set)
 
     @property
     def path(self) -> Path:
@@ -266,7 +264,7 @@ class Uploader:
             if rows:
                 text = f"{len(rows)} videos, which an earlier process left in {spool.folder}, go to {self.url} now"
                 self._told.append(text)
-            sends = [partial(self._send, Waiting(spool, row, maybe=_Any())) for row in rows]
+            sends = [partial(self._send, Waiting(spool, row)) for row in rows]
             self._put(*sends, partial(self._retire, spool))
 
     def _retire(self, spool: Spool) -> None:
@@ -287,7 +285,7 @@ class Uploader:
         if path.exists():
             store = self.store if own else Store(self.url, video.spool.mark)
             if video.name is None:
-                video.name = store.put_new(path, file, video.maybe)
+                video.name = store.put_new(path, file, f"{video.spool.mark}/{file}")
             store.put(_json({**video.row, "file": video.name}), f"{video.name}.json")
             if own:
                 self.names[path] = video.name
@@ -320,13 +318,6 @@ class Uploader:
                 name = path.relative_to(spool.folder).with_stem(f"{path.stem}_{spool.mark}")
                 self.store.put(data, name.as_posix())
                 self._sizes[path] = len(data)
-
-
-class _Any(set[str]):
-    """The set of all names."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
 
 
 def _text(error: Exception) -> str:
