@@ -183,11 +183,15 @@ class Uploader:
         if self._thread is not None or self.spool.logs():
             self._start()
             self._put(partial(self._send_logs, self.spool))
-        with self._changed:
-            if not self._changed.wait_for(lambda: not self._tasks, wait_s):
-                return self._say()
+        if not self.wait(wait_s):
+            return self._say()
         self.close()
         return None
+
+    def wait(self, wait_s: float) -> bool:
+        """Wait until nothing is on its way, so long at most; return whether."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._tasks, wait_s)
 
     def close(self) -> None:
         """End the thread, and delete the spool, once the store has all."""
@@ -347,6 +351,12 @@ _uploaders: set[Uploader] = set()
 def waiting() -> bool:
     """Return whether anything of this process is on its way to a store."""
     return any(uploader.busy for uploader in _uploaders)
+
+
+def settle() -> None:
+    """Wait until nothing is on its way, no longer than the end of the process does."""
+    for uploader in list(_uploaders):
+        uploader.wait(uploader.limits.exit_s)
 
 
 def _end_with_process(uploader: Uploader) -> None:

@@ -234,6 +234,7 @@ def _end_in_time(number: int) -> None:
     """End the process, should threads or children that were not told to end keep the interpreter from its end."""
     threading.main_thread().join()
     finish_all()
+    uploads.settle()
     if EXIT_S is None:
         return
     time.sleep(EXIT_S)
