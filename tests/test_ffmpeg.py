@@ -24,7 +24,7 @@ def test_joined_parts_hold_all_frames_in_order(start, tmp_path, video_format, fp
         parts.append(encoder.path)
     whole = tmp_path / f"it's whole.{video_format}"
     encoding = Encoding.of(video_format, fps=fps)
-    assert join(parts, whole, encoding) == total
+    assert join(parts, whole, encoding, {}) == total
     assert numbers_in(whole) == list(range(total))
     assert [read_number(frame) for frame in read_frames(whole, total)] == list(range(total))
     assert all(part.exists() for part in parts)
@@ -37,7 +37,7 @@ def test_parts_that_cannot_be_joined_are_an_error_and_stay(start, tmp_path, lost
     encoder.finish()
     parts = [encoder.path, tmp_path / "gone.mp4"]
     with pytest.raises(EncoderError, match=r"(could not join .*a\.mp4, .*|reads nothing of .*)gone\.mp4: "):
-        join(parts[:: -1 if lost == "first" else 1], tmp_path / "whole.mp4", Encoding())
+        join(parts[:: -1 if lost == "first" else 1], tmp_path / "whole.mp4", Encoding(), {})
     assert numbers_in(encoder.path) == [0, 1]
 
 
