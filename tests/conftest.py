@@ -7,6 +7,7 @@ import itertools
 import multiprocessing.util
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -24,6 +25,9 @@ from vidrec.recording import lifetime
 # at home a test that lacks something skips and says what; with VIDREC_REQUIRE_ALL=1, as in CI, it fails
 REQUIRE_ALL = bool(os.environ.get("VIDREC_REQUIRE_ALL"))
 
+
+# a job in the background ignores Ctrl-C, and so do all that it starts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # the sockets of multiprocessing need a short name: their folder is made here, not in the folder of a test
 multiprocessing.util.get_temp_dir()

@@ -110,6 +110,9 @@ def shown(path, size=SIZE):
 def repaired(folder=RUN):
     """Repair a folder in which that must be possible, and return the videos it made."""
     folder = folder.absolute()
+    until = time.monotonic() + 10
+    while any(clip.in_use for clip in scan.left_clips(folder)) and time.monotonic() < until:
+        time.sleep(0.01)  # an encoder has ended before it lets go of its files
     done = list(repair(folder))
     assert [one.outcome for one in done if one.outcome != "repaired" and not one.outcome.startswith(DONE)] == []
     assert part_files(folder) == []

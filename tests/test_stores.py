@@ -1,7 +1,6 @@
 """`CSVLogger` at the URL of an object store: a real server of S3, the store in memory, and what may go wrong."""
 
 import json
-import multiprocessing
 import os
 import signal
 import socket
@@ -15,10 +14,10 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-from conftest import FORKED, missing, require
+from conftest import missing, require
 from numbered_frames import numbered, numbers_in
 from processes import SECONDS, run_python, started, wait_for_encoders, within, without
-from torchrl.envs import TransformedEnv
+from torchrl.envs import ParallelEnv, TransformedEnv
 from worlds import PixelsEnv, random_frames
 
 import vidrec
@@ -454,7 +453,8 @@ def test_ten_episodes_of_each_of_eight_workers_arrive_complete_under_names_of_th
     assert waiting() == []
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver"])
+# a server of forks may have been started before the address of the store was set
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 def test_workers_of_an_environment_send_what_they_record(server, method):
     logger = CSVLogger("run", URL)
     logger.log_video("first", VIDEO, 0)
@@ -463,7 +463,7 @@ def test_workers_of_an_environment_send_what_they_record(server, method):
     def make():
         return TransformedEnv(PixelsEnv(horizon=2), VideoRecorder(logger, "game", skip=1))
 
-    env = FORKED(2, make) if method == "fork" else torch_parallel(2, make)
+    env = ParallelEnv(2, make, mp_start_method=method)
     env.rollout(2)
     env.close()
     logger.log_video("last", VIDEO, 0)
@@ -475,12 +475,6 @@ def test_workers_of_an_environment_send_what_they_record(server, method):
         "game_worker1_0.mp4": 3,
         "last_0.mp4": 1,
     }
-
-
-def torch_parallel(workers, make):
-    from torchrl.envs import ParallelEnv
-
-    return ParallelEnv(workers, make, mp_start_method=multiprocessing.get_start_method())
 
 
 # the end of the process

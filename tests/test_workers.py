@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, START_METHODS, since_torchrl
+from conftest import SERVICE, START_METHODS, require, since_torchrl
 from numbered_frames import numbered, numbers_in, rows
 from torchrl.collectors import Evaluator, MultiAsyncCollector, MultiSyncCollector
 from torchrl.envs import AsyncEnvPool, ParallelEnv
@@ -28,7 +28,15 @@ from workers import (
 from worlds import EpisodesEnv, name_of
 
 import vidrec
-from vidrec import CSVLogger, ServiceError, SettingError, VideoRecorder, VidrecWarning
+from vidrec import (
+    CSVLogger,
+    ServiceError,
+    SettingError,
+    TensorboardLogger,
+    VideoRecorder,
+    VidrecWarning,
+    WandbLogger,
+)
 from vidrec.tools import repair, scan
 
 pytestmark = [
@@ -142,6 +150,42 @@ def _evaluated(logger):
 
     recorder = VideoRecorder(logger, "video", skip=1, make_grid=False)
     return TransformedEnv(EpisodesEnv([[3], [4]]), recorder)
+
+
+def _four_frames(number, client):
+    recorder = VideoRecorder(client, f"video{number}", skip=1)
+    for at in range(4):
+        recorder._apply_transform(numbered(at))
+    recorder.dump(step=number)
+
+
+def test_workers_share_one_event_file_of_tensorboard(tmp_path):
+    require("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorboardLogger("run", str(tmp_path), **SERVICE)
+    each("forkserver", _four_frames, 2, logger.client())
+    logger.shutdown()
+    events = EventAccumulator(str(tmp_path / "run")).Reload()
+    shown = {tag: [event.step for event in events.Images(tag)] for tag in events.Tags()["images"]}
+    assert sorted(shown.values()) == [[0], [1]]
+    assert all(re.fullmatch(r"video\d(_worker\d+)?", tag) for tag in shown)
+    assert not list(tmp_path.rglob("*.part-*"))
+
+
+@pytest.mark.long
+def test_workers_share_one_run_of_wandb(tmp_path, monkeypatch):
+    require("wandb")
+    for name, value in [("MODE", "offline"), ("SILENT", "true"), ("DIR", str(tmp_path))]:
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    # the service is spawned: a server of forks was started before the environment was set
+    options = {"service_backend": "process", "service_backend_options": {"context": "spawn"}}
+    logger = WandbLogger("run", save_dir=str(tmp_path), offline=True, project="workers", **options)
+    each("forkserver", _four_frames, 2, logger.client())
+    logger.shutdown(timeout=60)
+    videos = list(tmp_path.rglob("media/videos/*.mp4"))
+    assert len(videos) == 2
+    assert all(numbers_in(video) == [0, 1, 2, 3] for video in videos)
 
 
 # copies of one client
