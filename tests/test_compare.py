@@ -391,6 +391,7 @@ def test_of_a_folder_with_others_in_it_the_damaged_one_is_named_and_what_is_reco
     assert call("compare", "run", "--where", "step<2", "-o", "made.mp4").returncode == 0
 
 
+@pytest.mark.long
 def test_a_folder_of_many_makes_a_reel_and_too_many_to_compare_are_refused():
     data = logged(0, [3, 4]).read_bytes()
     for step in range(1, 70):
@@ -454,6 +455,7 @@ def test_a_kill_leaves_no_final_name_and_repair_saves_what_was_made():
     assert done.frames > 0
 
 
+@pytest.mark.long
 def test_a_terminal_shows_how_far_it_has_come(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     slow = Path("slow_ffmpeg").absolute()
@@ -479,6 +481,7 @@ MEMORY = """
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", ["compare", "reel"])
 def test_memory_is_flat_in_the_length_and_the_number_of_videos(command):
     path = long_video(1, "320x240")

@@ -141,6 +141,12 @@ def numbers(browser, videos):
     return found
 
 
+def assert_seen(browser, expected):
+    """Assert that these numbers are seen, soon: a frame is painted a moment after it is there."""
+    wait_for(lambda: numbers(browser, screens(browser)) == expected, 5)
+    assert numbers(browser, screens(browser)) == expected
+
+
 def seek(browser, frame):
     browser.execute_script(
         "const slider = document.querySelector('#stage [name=frame]'); slider.value = arguments[0];"
@@ -189,6 +195,7 @@ def save_screen(browser, name):
 # cards, filters, sorting
 
 
+@pytest.mark.long
 def test_a_training_is_looked_at(browser):
     train()
     opened(browser, gallery(folder="runs"), size=(1100, 760))
@@ -310,11 +317,11 @@ def test_seeking_and_stepping_land_on_the_frame_that_was_asked_for(browser, vide
     for frame in (0, 33, 1, 69, 52):
         seek(browser, frame)
         # what is over stays at its last frame
-        assert numbers(browser, screens(browser)) == [frame, 1000 + min(frame, 39)]
+        assert_seen(browser, [frame, 1000 + min(frame, 39)])
     seek(browser, 10)
     for what, frame in [("on", 11), ("on", 12), ("back", 11), ("back", 10), ("back", 9)]:
         press(browser, what)
-        assert numbers(browser, screens(browser)) == [frame, 1000 + frame]
+        assert_seen(browser, [frame, 1000 + frame])
     assert browser.find_element("css selector", "#stage output").text == "frame 9 of 70, 0.38 s"
     assert_no_error(browser)
 
@@ -343,7 +350,7 @@ def test_a_page_is_used_with_the_keyboard_alone_and_each_control_has_a_name(brow
     seek(browser, 7)
     for key, frame in [(Keys.ARROW_RIGHT, 8), (Keys.ARROW_LEFT, 7)]:
         stage.send_keys(key)
-        assert numbers(browser, screens(browser)) == [frame]
+        assert_seen(browser, [frame])
     names = {
         element.get_attribute("outerHTML"): element.accessible_name
         for element in browser.find_elements("css selector", "button, input, select, video, summary, a")
@@ -396,7 +403,7 @@ def test_a_click_on_a_point_of_a_curve_plays_the_video_of_that_step(browser):
     points["Play game, step 1000"].click()
     press(browser, "toggle")
     seek(browser, 3)
-    assert numbers(browser, screens(browser)) == [503]
+    assert_seen(browser, [503])
     choose(browser, "words", "step 2000")
     assert [point.accessible_name for point in browser.find_elements("class name", "point")] == ["Play game, step 2000"]
     assert_no_error(browser)
@@ -574,7 +581,7 @@ def test_an_embedded_page_plays_alone(browser, tmp_path):
     assert shown(browser) == ["game 2", "game 0"]
     play(browser, 0, 1)
     seek(browser, 3)
-    assert numbers(browser, screens(browser)) == [203, 3]
+    assert_seen(browser, [203, 3])
     assert browser.find_elements("css selector", ".card a") == []
     assert_no_error(browser)
 

@@ -89,7 +89,8 @@ def left(ray):
     return sorted((ray.temporary / f"vidrec-clips-{os.getuid()}").glob("*.part-*.mkv"))
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(8, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("count", [2, 8])
 def test_ten_episodes_of_each_actor_arrive(count, ray, logger, actors):
     client = logger.client()
     made = actors([functools.partial(worker_env, client, at, [3, 5], dump_on_done=True) for at in range(count)])

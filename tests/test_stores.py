@@ -235,6 +235,7 @@ def test_a_large_file_goes_up_in_pieces(server, tmp_path):
         assert server.files.info(f"bucket/runs/{name}")["ETag"].endswith('-4"')
 
 
+@pytest.mark.long
 def test_memory_is_flat_in_the_size_of_a_file(server, tmp_path):
     path = tmp_path / "large.mp4"
     path.write_bytes(bytes(20 * PIECE_BYTES))
@@ -433,7 +434,8 @@ WORKER = """
 """
 
 
-@pytest.mark.parametrize("series", [1, *(pytest.param(number, marks=pytest.mark.long) for number in range(2, 11))])
+@pytest.mark.long
+@pytest.mark.parametrize("series", range(1, 11))
 def test_ten_episodes_of_each_of_eight_workers_arrive_complete_under_names_of_their_own(server, series):
     from contextlib import ExitStack
 
@@ -598,7 +600,7 @@ VICTIM = """
 """
 
 
-@pytest.mark.parametrize("going_up", [True, False])
+@pytest.mark.parametrize("going_up", [pytest.param(True, marks=pytest.mark.long), False])
 def test_a_process_that_is_killed_leaves_whole_videos_which_the_next_one_sends(away, going_up):
     if going_up:  # the server takes the connection and does not answer
         away.start()

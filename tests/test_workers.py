@@ -74,8 +74,14 @@ def each(start_method, work, count, *args):
 # the episodes of all arrive
 
 
-@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.long) for turn in range(1, 10))])
-@pytest.mark.parametrize("start_method", START_METHODS)
+@pytest.mark.parametrize(
+    ("start_method", "turn"),
+    [
+        ("fork", 0),
+        *(pytest.param("fork", turn, marks=pytest.mark.long) for turn in range(1, 10)),
+        *(pytest.param(method, 0, marks=pytest.mark.long) for method in ("forkserver", "spawn")),
+    ],
+)
 def test_ten_episodes_of_each_of_eight_workers_arrive(start_method, turn, logger, tmp_path):
     env = ParallelEnv(8, makers(logger, 8, dump_on_done=True), mp_start_method=start_method)
     rollout = env.rollout(39, break_when_any_done=False)
@@ -243,6 +249,7 @@ def test_an_unknown_backend_is_refused():
 # what travels
 
 
+@pytest.mark.long
 def test_what_travels_is_the_name_of_a_file(logger, monkeypatch):
     recorder = VideoRecorder(logger, "video", skip=1)
     for number in range(1000):
