@@ -2,7 +2,6 @@
 
 import os
 import signal
-import statistics
 import textwrap
 import time
 from contextlib import ExitStack
@@ -279,4 +278,5 @@ def test_dump_of_10000_frames_takes_no_longer_than_three_times_that_of_100(many)
         start = time.perf_counter()
         assert recorder.dump().frames == frames
         took[frames].append(time.perf_counter() - start)
-    assert statistics.median(took[many]) <= 3 * statistics.median(took[100])
+    # the quickest of each: the others may have waited for tests that run beside this one
+    assert min(took[many]) <= 3 * min(took[100])
