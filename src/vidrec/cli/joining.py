@@ -54,7 +54,7 @@ def compare(
     with _making(output, force):
         from vidrec.tools import joining
 
-        videos = _shown(paths, labels, by, [*_equal(tag=tag, env=env), *map(Condition.of, where or ())], sort, n)
+        videos = _shown(paths, labels, by, tag, env, where, sort, n)
         made = joining.compare(videos, output, fps=fps, overwrite=force, watch=progress)
     typer.echo(f"{printable(output)}: {made.frames} frames, {len(videos)} videos beside each other")
 
@@ -77,7 +77,7 @@ def reel(
     with _making(output, force):
         from vidrec.tools import joining
 
-        videos = _shown(paths, labels, by, [*_equal(tag=tag, env=env), *map(Condition.of, where or ())], sort, n)
+        videos = _shown(paths, labels, by, tag, env, where, sort, n)
         made = joining.reel(videos, output, fps=fps, overwrite=force, watch=progress)
     typer.echo(f"{printable(output)}: {made.frames} frames of {len(videos)} videos")
 
@@ -123,13 +123,17 @@ def _shown(
     paths: Sequence[Path],
     labels: str | None,
     by: str | None,
-    conditions: Sequence[Condition],
+    tag: str | None,
+    env: int | None,
+    where: Sequence[str] | None,
     sort: Sequence[str] | None,
     n: int | None,
 ) -> "list[Shown]":
     """Return the videos that are named, and behind them those of the folders that are wanted, with their labels."""
     from vidrec.tools.joining import Shown, labelled, text_of
 
+    equal = [Condition(name, "=", value) for name, value in {"tag": tag, "env": env}.items() if value is not None]
+    conditions = [*equal, *map(Condition.of, where or ())]
     folders = [path for path in paths if path.is_dir()]
     if not folders and (by or conditions or sort or n):
         raise SettingError("--by, --tag, --env, --where, --sort and -n choose videos of a folder, and none is given")
@@ -147,8 +151,3 @@ def _shown(
     for row, video in chosen(listed, conditions, [*first, *(sort or ())], n):
         videos.append(Shown(video.path, video.row or {}, None if column is None else text_of(column, row[column])))
     return labelled(videos, None if labels is None else labels.split(","))
-
-
-def _equal(**values: object) -> list[Condition]:
-    """Return the conditions that columns have these values; None is any."""
-    return [Condition(name, "=", value) for name, value in values.items() if value is not None]

@@ -103,15 +103,17 @@ class VideoLogger:
         A call that is repeated, as its reply did not arrive, publishes nothing.
         """
         call = (name, step, video.path)
-        if call not in _done:
-            with warnings.catch_warnings():
-                warnings.simplefilter("default", VidrecWarning)  # it is published, whatever warnings are here
-                _done[call] = self.log_video(name, video if file is None else video.at(file), step, **settings)
-            if len(_done) > REMEMBERED:
-                del _done[next(iter(_done))]
-        if file is not None:
-            shutil.rmtree(file.parent, ignore_errors=True)
-        return _done[call]
+        try:
+            if call not in _done:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("default", VidrecWarning)  # it is published, whatever warnings are here
+                    _done[call] = self.log_video(name, video if file is None else video.at(file), step, **settings)
+                if len(_done) > REMEMBERED:
+                    del _done[next(iter(_done))]
+            return _done[call]
+        finally:
+            if file is not None:
+                shutil.rmtree(file.parent, ignore_errors=True)
 
     def log_video_piece(self, data: bytes, path: Path | None, name: str) -> Path:
         """Append to the file that the first piece began, for `log_video_file`, and return its path."""

@@ -80,7 +80,6 @@ class ProcessService(ProcessClient, ProcessLogger):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         ProcessLogger.__init__(self, *args, **kwargs)
-        self._queues = (self._request_queue, self._response_queues, self._service_alive)
         self._pid = self._owner_pid = os.getpid()
 
     def client(self) -> ProcessClient:
@@ -91,8 +90,8 @@ class ProcessService(ProcessClient, ProcessLogger):
         return client
 
     def _make_client(self) -> ProcessClient:
-        queues = (self._request_queue, self._response_queues, self._service_alive)
-        return ProcessClient(self._mailbox.client(), queues, **self._metadata)
+        self._queues = (self._request_queue, self._response_queues, self._service_alive)
+        return ProcessClient(self._mailbox.client(), self._queues, **self._metadata)
 
 
 class RayClient(_RayLoggerClient):
