@@ -29,6 +29,7 @@ from torchrl.envs.transforms import Transform
 from workers import (
     EpisodeEnv,
     check_nothing_is_left,
+    collected,
     endings,
     episodes,
     found,
@@ -480,10 +481,7 @@ def test_workers_of_workers_have_names_of_their_own(tmp_path):
     collector = MultiSyncCollector(
         [functools.partial(parallel_env, logger, first) for first in (0, 2)], frames_per_batch=24, total_frames=24
     )
-    try:
-        numbers = set().union(*(frames_in(td) for td in collector))
-    finally:
-        collector.shutdown()
+    numbers = collected(collector)
     check_nothing_is_left(tmp_path)
     videos = of_workers(found())
     assert len(videos) == 4

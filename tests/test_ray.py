@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import require, since_torchrl
 from numbered_frames import numbered, numbers_in, rows
-from workers import endings, episodes, found, frames_in, of_actors, place, worker_env
+from workers import collected, endings, episodes, found, frames_in, of_actors, place, worker_env
 from worlds import name_of
 
 from vidrec import CSVLogger, SettingError, VideoRecorder
@@ -129,10 +129,7 @@ def test_a_collector_of_ray_records_what_it_collects(ray, logger):
         sync=True,
         remote_configs={"num_cpus": 1},
     )
-    try:
-        numbers = set().union(*(frames_in(td) for td in collector))
-    finally:
-        collector.shutdown()
+    numbers = collected(collector)
     videos = of_actors(found())
     assert set(videos) == {0, 1}
     for env_id, own in videos.items():
@@ -174,7 +171,7 @@ def test_a_driver_that_is_gone_leaves_whole_clips(ray, tmp_path):
     script = """
         import functools, os, sys, time
         import ray
-        from workers import worker_env
+        from workers import collected, worker_env
 
         if __name__ == "__main__":
             env_vars = {"PYTHONPATH": os.environ["PYTHONPATH"], "TMPDIR": os.environ["TMPDIR"]}
@@ -226,7 +223,7 @@ def test_a_node_far_away_shares_no_folder_and_leaves_its_clips_when_it_is_gone(t
         import functools, os, sys, time
         import ray
         from ray.cluster_utils import Cluster
-        from workers import worker_env
+        from workers import collected, worker_env
 
         if __name__ == "__main__":
             cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 2**28})

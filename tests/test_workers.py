@@ -17,6 +17,7 @@ from torchrl.envs import AsyncEnvPool, ParallelEnv
 from torchrl.record.loggers import ProcessLogger
 from workers import (
     check_nothing_is_left,
+    collected,
     endings,
     episodes,
     found,
@@ -106,10 +107,7 @@ def test_collectors_of_several_processes_share_one_logger(kind, logger, tmp_path
     collector = kind(
         makers(logger, 2, (9, 12)), frames_per_batch=20 if kind is MultiSyncCollector else 10, total_frames=60
     )
-    try:
-        numbers = set().union(*(frames_in(td) for td in collector))
-    finally:
-        collector.shutdown()
+    numbers = collected(collector)
     check_nothing_is_left(tmp_path)
     videos = of_workers(found())
     assert set(videos) == {0, 1}

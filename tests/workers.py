@@ -49,6 +49,14 @@ def frames_in(*batches):
     return numbers
 
 
+def collected(collector):
+    """The numbers of all frames that a collector gives out, which is shut down."""
+    try:
+        return set().union(*(frames_in(td) for td in collector))
+    finally:
+        collector.shutdown()
+
+
 def episodes(numbers):
     """The frames of each env and episode, from the first to the last one that was seen."""
     last = defaultdict(int)

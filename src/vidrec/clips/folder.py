@@ -10,9 +10,8 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from vidrec.clips.video import Video
-from vidrec.clips.write import BY_SUFFIX
 from vidrec.errors import FrameError, VidrecWarning
-from vidrec.ffmpeg.encoding import Encoding
+from vidrec.ffmpeg.encoding import BY_SUFFIX, Encoding
 from vidrec.files.places import Place, local_place
 from vidrec.tools import events, listing, verify
 from vidrec.tools.listing import ListedVideo

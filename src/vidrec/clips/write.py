@@ -10,13 +10,11 @@ from torch import Tensor
 
 from vidrec.clips import Video, open_clip
 from vidrec.errors import FrameError, SettingError
-from vidrec.ffmpeg.encoding import FORMATS, Encoding
+from vidrec.ffmpeg.encoding import Encoding, format_of
 from vidrec.files.names import move_to
 from vidrec.files.places import Place, local_place
 from vidrec.frames import arrange, check_layout, to_rgb
 from vidrec.frames.layout import CHANNELS
-
-BY_SUFFIX = {f".{row.extension}": video_format for video_format, row in FORMATS.items()}
 
 
 def write(
@@ -48,9 +46,7 @@ def write(
         EncoderError: FFmpeg failed.
     """
     target = Path(local_place("vidrec.write", path))
-    if target.suffix.lower() not in BY_SUFFIX:
-        raise SettingError(f"the name {target.name!r} does not say a format; expected one of {', '.join(BY_SUFFIX)}")
-    encoding = Encoding.of(BY_SUFFIX[target.suffix.lower()], fps=fps, **settings)
+    encoding = Encoding.of(format_of(target.name), fps=fps, **settings)
     if target.is_dir() or (target.exists() and not overwrite):
         raise SettingError(f"{target} exists; overwrite=True replaces a file")
     clip = open_clip(target.with_suffix(""), encoding)

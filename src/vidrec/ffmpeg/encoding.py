@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cache
 from numbers import Integral
+from pathlib import PurePath
 from typing import Any
 
 from vidrec.errors import Once, SettingError, shown
@@ -62,6 +63,26 @@ FORMATS: Mapping[str, Format] = {
     "pt": Format("pt"),
     "memmap": Format("memmap"),
 }
+
+BY_SUFFIX = {f".{row.extension}": video_format for video_format, row in FORMATS.items()}
+ENCODED = {suffix: video_format for suffix, video_format in BY_SUFFIX.items() if FORMATS[video_format].encoded}
+"""The formats by the suffixes of their files: all, and those that FFmpeg writes."""
+
+
+def format_of(name: str, formats: Mapping[str, str] = BY_SUFFIX) -> str:
+    """Return the format that the name of a file says, one of those that are given by suffix.
+
+    >>> format_of("eval.MP4")
+    'mp4'
+
+    Raises:
+        SettingError: it says none of them.
+    """
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in formats:
+        raise SettingError(f"the name {name!r} does not say a format; expected one of {', '.join(formats)}")
+    return formats[suffix]
+
 
 # What each encoder needs so that it keeps up, and gives out each frame as it comes: no B-frames, no look-ahead that
 # hides frames (VP9). Measured on real rollouts, see docs/quality.md.

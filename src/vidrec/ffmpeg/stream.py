@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from vidrec.errors import EncoderError
-from vidrec.ffmpeg.encoding import FORMATS, MAX_FPS
+from vidrec.ffmpeg.encoding import ENCODED, MAX_FPS
 from vidrec.ffmpeg.files import input_args
 from vidrec.ffmpeg.program import find_ffmpeg, passthrough
 from vidrec.files import forks
@@ -25,8 +25,6 @@ MAX_STDERR_BYTES = 1000
 
 UNKNOWN_FPS = Fraction(30)
 """What a file of one frame has, if it does not say how long that is shown."""
-
-SUFFIXES = {f".{row.extension}" for row in FORMATS.values() if row.encoded}
 
 
 @dataclass(frozen=True)
@@ -54,8 +52,8 @@ class Source:
         Raises:
             EncoderError: it is not there, is no video that FFmpeg wrote, or is damaged.
         """
-        if path.suffix not in SUFFIXES:
-            expected = f"expected one of {', '.join(sorted(SUFFIXES))}"
+        if path.suffix not in ENCODED:
+            expected = f"expected one of {', '.join(sorted(ENCODED))}"
             raise EncoderError(f"{path} is no video that FFmpeg reads by its name; {expected}")
         head: dict[str, str] = {}
         count, begin, end = 0, math.inf, -math.inf

@@ -16,7 +16,7 @@ from vidrec.captions import Strip, caption
 from vidrec.errors import EncoderError, SettingError
 from vidrec.ffmpeg import metadata
 from vidrec.ffmpeg.encoder import Encoder
-from vidrec.ffmpeg.encoding import FORMATS, MAX_SIDE, Encoding
+from vidrec.ffmpeg.encoding import ENCODED, MAX_SIDE, Encoding, format_of
 from vidrec.ffmpeg.stream import Array, Source
 from vidrec.files.manifest import SUFFIX, Manifest
 from vidrec.files.names import MARK, make_folder, move_to, remove
@@ -25,7 +25,6 @@ from vidrec.tools.query import number
 MAX_BESIDE = 64
 """How many videos may be beside each other: each is read by an FFmpeg of its own."""
 
-ENCODED = {f".{row.extension}": name for name, row in FORMATS.items() if row.encoded}
 IMAGES = (".png", ".jpg", ".jpeg")
 
 Size = tuple[int, int]
@@ -149,9 +148,7 @@ def _join(
     overwrite: bool,
     watch: Watch,
 ) -> Joined:
-    if target.suffix.lower() not in ENCODED:
-        raise SettingError(f"the name {target.name!r} does not say a format; expected one of {', '.join(ENCODED)}")
-    video_format = ENCODED[target.suffix.lower()]
+    video_format = format_of(target.name, ENCODED)
     encoding = None if fps is None else Encoding.of(video_format, fps=fps)
     with _new(target, overwrite, {"video_format": video_format}) as (path, stderr):
         sources = [Source.of(video.path) for video in watch(videos, len(videos))]

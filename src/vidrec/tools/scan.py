@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidrec.ffmpeg.encoding import FORMATS
+from vidrec.ffmpeg.encoding import BY_SUFFIX
 from vidrec.files import manifest, names
 from vidrec.files.index import NAME, RowFile, VideoIndex
 
-SUFFIXES = {f".{row.extension}" for row in FORMATS.values()}
+SUFFIXES = set(BY_SUFFIX)
 
 _KIND = "|".join(suffix[1:] for suffix in sorted(SUFFIXES))
 _CLIP = re.compile(
