@@ -275,7 +275,11 @@ const stage = {
 
     seek(position) {
         this.position = position;
-        for (const screen of this.screens) screen.element.currentTime = this.target(screen);
+        for (const screen of this.screens) {
+            screen.element.currentTime = this.target(screen);
+            // a busy Chromium that pauses and seeks at once may keep the old frame in sight, unless somebody asks for the new one
+            screen.element.requestVideoFrameCallback?.(() => {});
+        }
         this.tell();
     },
 
