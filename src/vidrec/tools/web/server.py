@@ -288,12 +288,17 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
     """
     from uvicorn import Config, Server
 
+    class Told(Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            ready(address)  # no sooner: from here on Ctrl-C ends it in order
+
     with listen(host, port) as listening, suppress(KeyboardInterrupt):
         token = None if is_loopback(host) else secrets.token_urlsafe(24)
         asked = app(folder, ("127.0.0.1", "localhost", "::1", host), token)
         name = socket.gethostname() if host in ("0.0.0.0", "::") else host
         name = f"[{name}]" if ":" in name else name
-        ready(f"http://{name}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else ""))
+        address = f"http://{name}:{listening.getsockname()[1]}/" + (f"?token={token}" if token else "")
         config = Config(
             asked,
             http="h11",
@@ -304,4 +309,4 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
             server_header=False,
             timeout_graceful_shutdown=1,
         )
-        Server(config).run(sockets=[listening])
+        Told(config).run(sockets=[listening])
