@@ -9,13 +9,29 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import require, since_torchrl
 from numbered_frames import numbered, numbers_in, rows
-from workers import collected, endings, episodes, found, frames_in, of_actors, place, worker_env
+from tensordict.nn import TensorDictModule
+from torchrl.collectors import Evaluator
+from workers import (
+    SlowLogger,
+    collected,
+    dump_until,
+    endings,
+    episodes,
+    found,
+    frames_in,
+    let_go,
+    of_actors,
+    place,
+    worker_env,
+)
 from worlds import name_of
 
 from vidrec import CSVLogger, SettingError, VideoRecorder
-from vidrec.loggers import service
+from vidrec.loggers import SentVideo, service
+from vidrec.loggers.clients import RayClient
 from vidrec.tools import repair
 
 pytestmark = [
@@ -144,8 +160,18 @@ def _last(recorded):
     return {name_of(env_id, episode + 1, step) for step in range(6)}
 
 
+def _repaired(ray):
+    """The numbers in the videos that `vidrec repair` makes of what is left; they are deleted."""
+    videos = [one.video for one in repair.repair(ray.temporary) if not one.failed and one.video is not None]
+    numbers = [numbers_in(video) for video in videos]
+    for video in videos:
+        video.unlink()
+    return numbers
+
+
 @pytest.mark.parametrize("end", ["kill", pytest.param("terminate", marks=pytest.mark.long)])
 def test_an_actor_that_ends_leaves_its_last_clip_whole(end, ray, logger, actors):
+    _repaired(ray)  # what the actors of other tests have left
     (actor,) = actors([functools.partial(worker_env, logger.client(), 2, [30], dump_on_done=True)])
     ray.get(actor.rollout.remote(5))
     before = set(found())
@@ -156,9 +182,7 @@ def test_an_actor_that_ends_leaves_its_last_clip_whole(end, ray, logger, actors)
         published = [numbers for name, numbers in found().items() if name not in before]
         if published == [expected]:
             break
-        repaired = [one for one in repair.repair(ray.temporary) if not one.failed and one.video is not None]
-        if [numbers_in(one.video) for one in repaired] == [expected]:
-            repaired[0].video.unlink()
+        if _repaired(ray) == [expected]:
             break
         time.sleep(0.2)
     else:
@@ -168,6 +192,7 @@ def test_an_actor_that_ends_leaves_its_last_clip_whole(end, ray, logger, actors)
 
 @pytest.mark.long
 def test_a_driver_that_is_gone_leaves_whole_clips(ray, tmp_path):
+    _repaired(ray)
     script = """
         import functools, os, sys, time
         import ray
@@ -209,9 +234,8 @@ def test_a_driver_that_is_gone_leaves_whole_clips(ray, tmp_path):
         if published := list(Path("run").rglob("video*_0.mkv")):
             assert [numbers_in(video) for video in published] == [expected]
             return
-        repaired = [one for one in repair.repair(ray.temporary) if not one.failed and one.video is not None]
-    assert [numbers_in(one.video) for one in repaired] == [expected]
-    repaired[0].video.unlink()
+        repaired = _repaired(ray)
+    assert repaired == [expected]
 
 
 @pytest.mark.long
@@ -275,16 +299,84 @@ def test_a_large_file_goes_in_pieces(ray, logger, monkeypatch):
     for number in range(100):
         recorder._apply_transform(numbered(number))
     sent = []
-    submit = type(recorder.logger)._submit
-    monkeypatch.setattr(
-        type(recorder.logger), "_submit", lambda self, *args, **kw: (sent.append(args), submit(self, *args, **kw))[1]
-    )
+    begin = RayClient.begin
+    monkeypatch.setattr(RayClient, "begin", lambda self, *args, **kw: (sent.append(args), begin(self, *args, **kw))[1])
     video = recorder.dump(step=0)
     assert numbers_in(video.path) == list(range(100))
-    pieces = [args[1][0] for args in sent if args[0] == "log_video_piece"]
+    pieces = [args[1] for args in sent if args[0] == "log_video_piece"]
     assert len(pieces) > 3
     assert {len(piece) for piece in pieces[:-1]} == {1000}
     assert sum(map(len, pieces)) == video.path.stat().st_size
+
+
+def test_a_file_of_which_a_piece_is_lacking_is_published_again(ray, logger, monkeypatch):
+    monkeypatch.setattr(service, "PIECE_BYTES", 1000)
+    recorder = VideoRecorder(logger, "video", skip=1)
+    for number in range(100):
+        recorder._apply_transform(numbered(number))
+    begin = RayClient.begin
+
+    def lose(self, method, *args, **kwargs):
+        if method == "log_video_piece" and args[2] == 1000:
+            args = (b"", *args[1:])
+        return begin(self, method, *args, **kwargs)
+
+    monkeypatch.setattr(RayClient, "begin", lose)
+    with pytest.raises(RuntimeError, match=r"(?s)log_video_file.* 1000 of \d+ bytes of .* have arrived"):
+        dump_until(recorder, lambda: False, step=0)
+    monkeypatch.setattr(RayClient, "begin", begin)
+    recorder.dump()
+    logger.flush()
+    assert found() == {"video_0.mkv": list(range(100))}
+
+
+def test_a_recorder_does_not_wait_for_a_logger_far_away(ray, actors, tmp_path):
+    options = {"actor_options": {"num_cpus": 0}}
+    slow = SlowLogger("run", tmp_path, video_format="mkv", service_backend="ray", service_backend_options=options)
+    (actor,) = actors([functools.partial(worker_env, slow.client(), 1, [30])], name="slow")
+    ray.get(actor.rollout.remote(4))
+    recorder = VideoRecorder(slow, "video", skip=1)
+    recorder._apply_transform(numbered(5))
+    video = recorder.dump(step=3)
+    assert isinstance(video, SentVideo)
+    assert "under way" in repr(video)
+    dumped = actor.dump.remote(7)
+    assert ray.wait([dumped], timeout=1) == ([], [dumped])  # what it returns has its place when it arrives
+    let_go(tmp_path)
+    assert numbers_in(ray.get(dumped).path) == [name_of(1, 0, step) for step in range(5)]
+    assert numbers_in(video.path) == [5]
+    slow.shutdown(timeout=60)
+
+
+@pytest.mark.long
+def test_an_evaluator_of_ray_records_its_evaluations(ray, logger):
+    evaluator = Evaluator(
+        functools.partial(worker_env, logger.client(), 1, [3, 5], dump_on_done=True),
+        policy_factory=_policy,
+        max_steps=9,
+        backend="ray",
+        num_gpus=0,
+        ray_kwargs={"num_cpus": 1},
+    )
+    for _ in range(3):
+        evaluator.evaluate()
+    evaluator.shutdown()
+    expected = [[name_of(1, episode, step) for step in range(steps)] for episode, steps in enumerate((4, 6, 4))]
+    assert list(of_actors(found()).values()) == [expected]
+    assert [row["ended"] for row in rows()] == ["terminated", "terminated", "truncated"]
+
+
+class _Zeros(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, done):
+        return self.weight.expand(done.shape)
+
+
+def _policy(env):
+    return TensorDictModule(_Zeros(), in_keys=["done"], out_keys=["action"])
 
 
 @pytest.mark.long

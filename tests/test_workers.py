@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from conftest import SERVICE, START_METHODS, require, since_torchrl
 from numbered_frames import numbered, numbers_in, rows
+from torchrl._comm.mailbox import MailboxClient
 from torchrl.collectors import Evaluator, MultiAsyncCollector, MultiSyncCollector
 from torchrl.envs import AsyncEnvPool, ParallelEnv
 from torchrl.record.loggers import ProcessLogger
 from workers import (
     check_nothing_is_left,
     collected,
+    dump_until,
     endings,
     episodes,
     found,
@@ -253,10 +255,8 @@ def test_what_travels_is_the_name_of_a_file(logger, monkeypatch):
     for number in range(1000):
         recorder._apply_transform(numbered(number, (240, 320)))
     sent = []
-    submit = type(recorder.logger)._submit
-    monkeypatch.setattr(
-        type(recorder.logger), "_submit", lambda self, *args, **kw: (sent.append(args), submit(self, *args, **kw))[1]
-    )
+    submit = MailboxClient.submit
+    monkeypatch.setattr(MailboxClient, "submit", lambda self, payload: (sent.append(payload), submit(self, payload))[1])
     recorder.dump(step=0)
     assert len(pickle.dumps(sent)) < 1000 * 240 * 320 * 3 / 50
     assert len(pickle.dumps(sent)) < 10_000
@@ -299,12 +299,12 @@ def test_a_video_is_kept_where_the_logger_would_have_it_when_that_is_killed(logg
         recorder._apply_transform(numbered(number))
     os.kill(logger._process.pid, signal.SIGKILL)
     with pytest.raises(ServiceError, match="has ended, and log_video_file was not done") as caught:
-        recorder.dump(step=3)
+        dump_until(recorder, lambda: False, step=3)
     kept = re.search(r"is kept, in (\S+);", caught.value.__notes__[0])[1]
     assert Path(kept).parent == tmp_path / "csv_logs/run/videos"
     assert numbers_in(Path(kept)) == list(range(20))
     with pytest.raises(ServiceError):
-        recorder.dump()
+        dump_until(recorder, lambda: False)
     again = CSVLogger("run", video_format="mkv", **SERVICE)
     recorder.logger = again.client()
     recorder.dump()
@@ -322,7 +322,7 @@ def test_a_logger_that_does_not_answer_is_given_up(logger):
     vidrec.set_service_timeout(0.5)
     try:
         with pytest.raises(ServiceError, match=r"has not answered log_video_file within 0\.5 s"):
-            recorder.dump(step=0)
+            dump_until(recorder, lambda: False, step=0)
     finally:
         vidrec.set_service_timeout()
         os.kill(pid, signal.SIGCONT)

@@ -126,3 +126,39 @@ def of_actors(videos):
         step = re.fullmatch(r"video_actor-[\w.-]+?_(\d+)\.mkv", name)[1]
         env_ids[place(numbers[0])[0]].append((int(step), numbers))
     return {env_id: [numbers for _, numbers in sorted(own)] for env_id, own in env_ids.items()}
+
+
+class SlowLogger(CSVLogger):
+    """A logger that takes no video until `let_go`; it refuses one if that says so."""
+
+    def log_video(self, name, video, step=None, **settings):
+        gate = Path(self.log_dir, "gate")
+        while not gate.exists():
+            time.sleep(0.01)
+        if gate.read_text():
+            gate.write_text("")
+            raise OSError("the disk of the logger is full")
+        return super().log_video(name, video, step, **settings)
+
+
+def let_go(folder="csv_logs", fails=False):
+    """Let a `SlowLogger` go on; the next video fails if `fails`."""
+    new = Path(folder, "gate.new")
+    new.parent.mkdir(exist_ok=True)
+    new.write_text("fails" if fails else "")
+    new.rename(new.with_name("gate"))
+
+
+class SilentLogger(SlowLogger):
+    """One that has videos in no file."""
+
+    def log_video(self, name, video, step=None, **settings):
+        super().log_video(name, video, step, **settings)
+
+
+def dump_until(recorder, holds, seconds=20, **kwargs):
+    """Dump again and again: what a logger answers late is known to a later one."""
+    until = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < until
+        recorder.dump(**kwargs)

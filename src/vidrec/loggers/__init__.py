@@ -7,10 +7,12 @@ if TYPE_CHECKING:
     from vidrec.clips import open_clip as open_clip
     from vidrec.files.names import check_name as check_name
     from vidrec.files.names import publish as publish
+    from vidrec.loggers.base import SentVideo as SentVideo
     from vidrec.loggers.base import encoding_of as encoding_of
     from vidrec.loggers.base import finished as finished
 
 _HOMES = {
+    "SentVideo": "vidrec.loggers.base",
     "check_name": "vidrec.files.names",
     "encoding_of": "vidrec.loggers.base",
     "finished": "vidrec.loggers.base",

@@ -1,9 +1,9 @@
 """What a logger must be for a recorder to stream into it, and how every other logger is made one."""
 
-import secrets
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -24,6 +24,66 @@ class ClipPlace:
     stem: Path
     encoding: Encoding
     index: Path | None
+
+
+class SentVideo(Video):
+    """A video that is under way to its logger: what a `log_video` returns that does not wait until it is published.
+
+    All that the video shows is known at once. `path` and `url` wait for the logger's answer, and raise its error. A
+    pickled one is what the logger answered.
+
+    Args:
+        video: as it is on this machine.
+        answer: what `log_video` returns that waits, to come.
+    """
+
+    answer: "Future[Video | None]"
+
+    def __init__(self, video: Video, answer: "Future[Video | None]") -> None:
+        self.__dict__.update(vars(video), answer=answer)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is for the logger."""
+        if (there := self.answer.result()) is None:
+            raise FileNotFoundError("the logger has this video in no file")
+        return there.path
+
+    @property
+    def url(self) -> str | None:
+        """Where it goes in an object store."""
+        there = self.answer.result()
+        return None if there is None else there.url
+
+    def at(self, path: Path) -> Video:
+        """Return the same video, found at `path`."""
+        known = {name: value for name, value in vars(self).items() if name != "answer"}
+        return Video(**{**known, "path": path, "url": self.url})
+
+    def __repr__(self) -> str:
+        return repr(self.answer.result()) if self.answer.done() else f"<a video of {self.frames} frames, under way>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return answered, (self.answer.result(),)
+
+
+def answered(video: Any) -> Any:
+    """Return what `log_video` returned, or the answer that it did not wait for."""
+    return video.answer.result() if isinstance(video, SentVideo) else video
+
+
+@dataclass(frozen=True)
+class Received:
+    """A file that comes in pieces: what tells it from others, its name, and its size in bytes."""
+
+    token: str
+    name: str
+    size: int
+
+    @property
+    def path(self) -> Path:
+        """Where it is in the process of the logger."""
+        return Path(_received().name, self.token, Path(self.name).name)
 
 
 class VideoLogger:
@@ -56,7 +116,8 @@ class VideoLogger:
             **settings: as for `open_clip`; they say how a tensor is encoded, and are not used for a finished video.
 
         Returns:
-            The video where it is now; None if there it is no file.
+            The video where it is now; None if there it is no file. A logger that publishes in the background returns a
+            `SentVideo`: if that fails, the recorder logs the video again.
         """
         raise NotImplementedError
 
@@ -96,7 +157,7 @@ class VideoLogger:
         return ClipPlace(clip.stem, clip.encoding, clip.index) if isinstance(clip, FileClip) else None
 
     def log_video_file(
-        self, name: str, video: Video, file: Path | None, step: int | None, /, **settings: Any
+        self, name: str, video: Video, file: Received | None, step: int | None, /, **settings: Any
     ) -> Video | None:
         """Publish a video; its file is the one that came in pieces, if that is given, and else stays.
 
@@ -105,24 +166,24 @@ class VideoLogger:
         call = (name, step, video.path)
         try:
             if call not in _done:
+                if file is not None and (size := file.path.stat().st_size) != file.size:
+                    raise OSError(f"{size} of {file.size} bytes of {file.name} have arrived")
                 with warnings.catch_warnings():
                     warnings.simplefilter("default", VidrecWarning)  # it is published, whatever warnings are here
-                    _done[call] = self.log_video(name, video if file is None else video.at(file), step, **settings)
+                    _done[call] = self.log_video(name, video if file is None else video.at(file.path), step, **settings)
                 if len(_done) > REMEMBERED:
                     del _done[next(iter(_done))]
             return _done[call]
         finally:
             if file is not None:
-                shutil.rmtree(file.parent, ignore_errors=True)
+                shutil.rmtree(file.path.parent, ignore_errors=True)
 
-    def log_video_piece(self, data: bytes, path: Path | None, name: str) -> Path:
-        """Append to the file that the first piece began, for `log_video_file`, and return its path."""
-        if path is None:
-            path = Path(_received().name, secrets.token_hex(8), Path(name).name)
-            path.parent.mkdir()
-        with path.open("ab") as file:
-            file.write(data)
-        return path
+    def log_video_piece(self, data: bytes, file: Received, at: int) -> None:
+        """Append to a file, for `log_video_file`, what begins at this byte."""
+        file.path.parent.mkdir(exist_ok=True)
+        with file.path.open("ab") as content:
+            if content.tell() == at:  # or else a piece is lacking, which `log_video_file` says
+                content.write(data)
 
     def log_video_next_step(self, tag: str, origin: str | None = None) -> int:
         """Return where automatic steps begin, see `next_step`."""

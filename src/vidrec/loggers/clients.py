@@ -10,8 +10,9 @@ import os
 import queue
 import threading
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from multiprocessing.managers import SyncManager
 from typing import Any
@@ -38,6 +39,27 @@ def _bounded(method: str, timeout_s: float | None, *ended: type[BaseException]) 
         raise ServiceError(f"the logger's process has ended, and {method} was not done: {error}") from error
 
 
+class Answers:
+    """Waits for the answers to calls of one client, in a thread of this process that the first of them starts."""
+
+    def __init__(self) -> None:
+        self._thread, self._pid = ThreadPoolExecutor(1, "vidrec answers"), os.getpid()
+
+    def wait(self, get: Callable[[], Any]) -> "Future[Any]":
+        """Return what `get` will return, in their order."""
+        if self._pid != os.getpid():  # in a forked child
+            self.__init__()  # type: ignore[misc]
+        try:
+            return self._thread.submit(get)
+        except RuntimeError:  # the interpreter ends
+            answer: Future[Any] = Future()
+            try:
+                answer.set_result(get())
+            except Exception as error:
+                answer.set_exception(error)
+            return answer
+
+
 class ProcessClient(_ProcessLoggerClient):
     """The client of a logger in another process of this machine.
 
@@ -52,6 +74,7 @@ class ProcessClient(_ProcessLoggerClient):
     def __init__(self, mailbox_client: MailboxClient | None, queues: tuple[Any, Any, Any], **about: Any) -> None:
         super().__init__(mailbox_client, **about)
         self._queues = queues
+        self._answers = Answers()
         self._pid = None if mailbox_client is None else os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -61,18 +84,32 @@ class ProcessClient(_ProcessLoggerClient):
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, wait: bool, timeout: float | None = None
     ) -> Any:
         with _bounded(method, timeout) as timeout_s:
-            if self._pid != os.getpid():
-                self._mailbox_client, self._pid = self._connect(), os.getpid()
+            self._connect()
             return super()._submit(method, args, kwargs, wait=wait, timeout=timeout_s)
 
-    def _connect(self) -> MailboxClient:
-        """Return a connection with a queue of replies of its own, as the owner makes it by `Mailbox.client`."""
+    def begin(self, method: str, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Call a method of the logger, and return its answer to come."""
+        with _bounded(method, None):
+            self._connect()
+            request = {"method": method, "args": args, "kwargs": kwargs, "wait": True}
+            reply = self._mailbox_client.submit(request)
+
+        def get() -> Any:
+            with _bounded(method, None) as timeout_s:
+                return reply.result(timeout_s)
+
+        return self._answers.wait(get)
+
+    def _connect(self) -> None:
+        """Be a client of this process, with a queue of replies of its own, as the owner's `Mailbox.client` makes it."""
+        if self._pid == os.getpid():
+            return
         requests, replies, alive = self._queues
         manager = SyncManager(requests._token.address, requests._authkey)
         manager.connect()
         own, name = manager.Queue(), uuid.uuid4().hex
         replies[name] = own
-        return MailboxClient(requests, own, name, peer_alive=alive)
+        self._mailbox_client, self._pid = MailboxClient(requests, own, name, peer_alive=alive), os.getpid()
 
 
 class ProcessService(ProcessClient, ProcessLogger):
@@ -80,6 +117,7 @@ class ProcessService(ProcessClient, ProcessLogger):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         ProcessLogger.__init__(self, *args, **kwargs)
+        self._answers = Answers()
         self._pid = self._owner_pid = os.getpid()
 
     def client(self) -> ProcessClient:
@@ -101,6 +139,9 @@ class RayClient(_RayLoggerClient):
 
     def __init__(self, actor: Any, client_id: int | None, **about: Any) -> None:
         super().__init__(actor, client_id, **about)
+        self._sequence: int
+        self._sequence_lock: threading.Lock
+        self._answers = Answers()
         self._pid = None if client_id is None else os.getpid()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -109,11 +150,32 @@ class RayClient(_RayLoggerClient):
     def _submit(
         self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], *, wait: bool, timeout: float | None = None
     ) -> Any:
-        with _bounded(method, timeout, self.ray.exceptions.RayActorError) as timeout_s:
-            if self._pid != os.getpid():
-                self._client_id = self.ray.get(self._actor._new_client.remote(), timeout=timeout_s)
-                self._sequence, self._sequence_lock, self._pid = 0, threading.Lock(), os.getpid()
+        with self._bounded(method, timeout) as timeout_s:
+            self._connect(timeout_s)
             return super()._submit(method, args, kwargs, wait=wait, timeout=timeout_s)
+
+    def begin(self, method: str, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Call a method of the logger, and return its answer to come."""
+        with self._bounded(method, None) as timeout_s:
+            self._connect(timeout_s)
+            with self._sequence_lock:
+                reply = self._actor._execute.remote(self._client_id, self._sequence, method, args, kwargs, True)
+                self._sequence += 1
+
+        def get() -> Any:
+            with self._bounded(method, None) as timeout_s:
+                return self.ray.get(reply, timeout=timeout_s)
+
+        return self._answers.wait(get)
+
+    def _connect(self, timeout_s: float | None) -> None:
+        """Be a client of this process: with numbers of requests of its own."""
+        if self._pid != os.getpid():
+            self._client_id = self.ray.get(self._actor._new_client.remote(), timeout=timeout_s)
+            self._sequence, self._sequence_lock, self._pid = 0, threading.Lock(), os.getpid()
+
+    def _bounded(self, method: str, timeout_s: float | None) -> AbstractContextManager[float | None]:
+        return _bounded(method, timeout_s, self.ray.exceptions.RayActorError)
 
 
 class RayService(RayClient, RayLogger):
@@ -121,12 +183,14 @@ class RayService(RayClient, RayLogger):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         RayLogger.__init__(self, *args, **kwargs)
+        self._answers = Answers()
         self._pid = os.getpid()
 
     def client(self) -> RayClient:
         """Return a client, which may be copied into other processes."""
-        of_torchrl = super().client()
-        return RayClient(self._actor, of_torchrl._client_id, exp_name=self.exp_name, log_dir=self.log_dir)
+        if not self.is_alive:
+            raise RuntimeError("RayLogger is not running.")
+        return RayClient(self._actor, None, exp_name=self.exp_name, log_dir=self.log_dir)
 
 
 def service(

@@ -26,18 +26,18 @@ class Output:
 
     def publish(
         self, name: str, video: Any, step: int | None, settings: Mapping[str, Any]
-    ) -> tuple[list[tuple[VideoLogger, Any]], list[Exception]]:
-        """Give each logger its video; return what those that took it returned, and what the others raised."""
+    ) -> tuple[list[tuple[VideoLogger, Any]], list[tuple[VideoLogger, Exception]]]:
+        """Give each logger its video; return what those that took it returned, and what they and others raised."""
         published: list[tuple[VideoLogger, Any]] = []
-        errors: list[Exception] = []
+        errors: list[tuple[VideoLogger, Exception]] = []
         for logger in list(self.loggers):
             try:
                 published.append((logger, logger.log_video(name, video, step, **settings)))
             except VidrecWarning as warning:  # it is published, and the user wants warnings to be errors
                 published.append((logger, None))
-                errors.append(warning)
+                errors.append((logger, warning))
             except Exception as error:
-                errors.append(error)
+                errors.append((logger, error))
                 continue
             self.loggers = [other for other in self.loggers if other is not logger]
         return published, errors

@@ -1,8 +1,15 @@
 """Loggers that run in another process, TorchRL's process and Ray services."""
 
+import copy
 import math
 import os
+import secrets
 import tempfile
+from collections import deque
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +17,16 @@ from vidrec.clips import Clip, TensorClip, Video, open_clip
 from vidrec.compat import LoggerClient
 from vidrec.errors import VidrecError, positive_seconds
 from vidrec.files.names import check_name
-from vidrec.loggers.base import VideoLogger
+from vidrec.loggers.base import ClipPlace, Received, SentVideo, VideoLogger
 
 PIECE_BYTES = 16 * 2**20
-"""How much of a file is in memory, here and there, on its way to another machine."""
+"""How much of a file is read at once on its way to another machine."""
+
+MAX_PIECES = 3
+"""How many of these are under way: with the one that is read, 64 MB in memory, here or there."""
+
+MAX_VIDEOS = 8
+"""How many videos of a process are under way to one logger before the next waits for the answer to the first."""
 
 
 def set_service_timeout(timeout_s: float | None = 300.0) -> None:
@@ -46,34 +59,69 @@ class ServiceLogger(VideoLogger):
     def __init__(self, client: Any) -> None:
         self.client = client
         self._shares_files = getattr(client, "shares_files", False)
+        self._answers: deque[Future[Any]] = deque()
+        self._places: dict[Any, ClipPlace | None] = {}
+
+    @cached_property
+    def _sender(self) -> Any:
+        """A client for what is not waited for: answers to other calls do not wait behind its own."""
+        return copy.copy(self.client)
 
     def open_clip(self, tag: str, **settings: Any) -> Clip:
         """Return a clip that encodes as the logger in the other process wants it."""
-        wish = self.client.log_video_clip(tag, **settings)
-        if isinstance(wish, VidrecError):
-            raise wish
-        if wish is None:
+        place = self._place(tag, settings)
+        if place is None:
             return TensorClip()
         if self._shares_files:
-            return open_clip(wish.stem, wish.encoding, wish.index)
-        return open_clip(_clips() / check_name(tag), wish.encoding)
+            return open_clip(place.stem, place.encoding, place.index)
+        return open_clip(_clips() / check_name(tag), place.encoding)
+
+    def _place(self, tag: str, settings: dict[str, Any]) -> ClipPlace | None:
+        """Return what the logger wants; it may be busy, and is asked once for all tags that it puts into one folder."""
+        of_any, of_tag = repr(sorted(settings.items())), (tag, repr(sorted(settings.items())))
+        if (folder := self._places.get(of_any)) is not None:
+            return replace(folder, stem=folder.stem / check_name(tag))
+        if of_tag in self._places:
+            return self._places[of_tag]
+        place: ClipPlace | VidrecError | None = self.client.log_video_clip(tag, **settings)
+        if isinstance(place, VidrecError):
+            raise place
+        self._places[of_tag] = place
+        if place is not None and place.stem.parts[-len(Path(tag).parts) :] == Path(tag).parts:
+            self._places[of_any] = replace(place, stem=place.stem.parents[len(Path(tag).parts) - 1])
+        return place
 
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
-        """Send the video; returns, or raises, when the logger there has."""
+        """Send a finished video, and return without its answer; a tensor is published when this returns."""
         if not isinstance(video, Video):
             self.client.log_video(name, video, step, **settings)
             return None
+        while len(self._answers) >= MAX_VIDEOS:
+            with suppress(Exception):  # it is for whoever sent that
+                self._answers.popleft().result()
         file = None if self._shares_files else self._send(video.path)
-        there: Video | None = self.client.log_video_file(name, video, file, step, **settings)
-        return there
+        answer = self._begin("log_video_file", name, video, file, step, **settings)
+        self._answers.append(answer)
+        return SentVideo(video, answer)
 
-    def _send(self, file: Path) -> Path:
-        """Send a file, and return where it is there."""
-        path: Path | None = None
-        with file.open("rb") as pieces:
-            while (piece := pieces.read(PIECE_BYTES)) or path is None:
-                path = self.client.log_video_piece(piece, path, file.name)
-        return path
+    def _send(self, path: Path) -> Received:
+        """Send a file, and return what it is there."""
+        file = Received(secrets.token_hex(8), path.name, path.stat().st_size)
+        pieces: deque[Future[Any]] = deque()
+        with path.open("rb") as content:
+            for at in range(0, max(1, file.size), PIECE_BYTES):
+                while len(pieces) >= MAX_PIECES:
+                    pieces.popleft().result()
+                pieces.append(self._begin("log_video_piece", content.read(PIECE_BYTES), file, at))
+        return file
+
+    def _begin(self, method: str, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Begin a call, and return its answer to come; TorchRL's own clients wait for it here."""
+        if begin := getattr(self._sender, "begin", None):
+            return begin(method, *args, **kwargs)  # type: ignore[no-any-return]
+        answer: Future[Any] = Future()
+        answer.set_result(getattr(self.client, method)(*args, **kwargs))
+        return answer
 
     def next_step(self, tag: str, origin: str | None = None) -> int:
         """Ask the logger in the other process."""
@@ -81,11 +129,23 @@ class ServiceLogger(VideoLogger):
         return step
 
     def remove_video(self, video: Video) -> None:
-        """Let the logger in the other process delete a video."""
-        self.client.log_video_removal(video)
+        """Let the logger in the other process delete a video; one that is under way, when it has arrived."""
+        if not isinstance(video, SentVideo):
+            self.client.log_video_removal(video)
+            return
+
+        def remove(answer: "Future[Any]") -> None:
+            with suppress(Exception):  # it has not arrived, or there is nobody who could delete it
+                self._begin("log_video_removal", answer.result())
+
+        video.answer.add_done_callback(remove)
 
     def clips_folder(self) -> Path | None:
         """Return that of the logger, if it is on this machine; else where clips grow here."""
+        return self._folder
+
+    @cached_property
+    def _folder(self) -> Path | None:
         folder: Path | None = self.client.log_clips_folder() if self._shares_files else _clips()
         return folder
 

@@ -13,7 +13,7 @@ from torchrl.record.loggers.tensorboard import TensorboardLogger as TorchRLTenso
 from vidrec.clips import EncodedClip, Video
 from vidrec.compat import LoggerClient
 from vidrec.errors import SettingError, VidrecWarning, raise_first, shown
-from vidrec.loggers.base import TensorLogger, VideoLogger, write_tensor
+from vidrec.loggers.base import TensorLogger, VideoLogger, answered, write_tensor
 from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.service import ServiceLogger, is_service_of_ours
 
@@ -73,8 +73,8 @@ class TeeLogger(Logger):
                 if output.error is not None:
                     raise output.error
                 taken, failed = output.publish(name, self._encode(output, tensor, name), step, settings)
-                published += [one for _, one in taken]
-                errors += failed
+                errors += [error for _, error in failed]
+                published += [answered(one) for _, one in taken]
             except Exception as error:
                 errors.append(error)
             finally:

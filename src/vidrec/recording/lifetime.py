@@ -60,8 +60,8 @@ class Unfinished(Protocol):
     def waiting(self) -> bool:
         """Whether there is something to publish."""
 
-    def dump(self, *, alone: bool) -> Any:
-        """Publish it, without its copies."""
+    def dump(self, *, alone: bool, wait_s: float | None) -> Any:
+        """Publish it, without its copies, and wait so long until it is; None is as long as it takes."""
 
 
 _recordings: dict[int, Any] = {}
@@ -123,7 +123,7 @@ def finish_orphans() -> None:
             return
         if recording.waiting:
             try:
-                _finish(recording)
+                _finish(recording, 0)
             finally:
                 if recording.waiting:
                     orphans.append(recording)
@@ -138,7 +138,7 @@ def finish_all() -> None:
     """Publish all there is."""
     with undisturbed():
         for recording in unfinished():
-            _finish(recording)
+            _finish(recording, None)
 
 
 def _finish_at_exit() -> None:
@@ -159,9 +159,9 @@ def _is_about_to_finish(frame: FrameType | None) -> bool:
     return frame is not None and not _ending and bool(unfinished())
 
 
-def _finish(recording: Unfinished) -> None:
+def _finish(recording: Unfinished, wait_s: float | None) -> None:
     try:
-        recording.dump(alone=True)  # all others have their own turn
+        recording.dump(alone=True, wait_s=wait_s)  # all others have their own turn
     except Exception as error:
         try:
             warnings.warn(f"a video was not finished: {message(error)}", VidrecWarning, stacklevel=1)

@@ -36,10 +36,12 @@ class Published:
             self._entries = [other for other in self._entries if other.stays]
         self._entries.append(entry)
 
-    def rename(self, old: Video, new: Video) -> None:
-        """Replace a video by the same one under another name."""
-        for entry in self._entries:
-            if entry.video is old:
+    def rename(self, old: Video, new: Video | None) -> None:
+        """Replace a video by the same one under another name; None removes it."""
+        for entry in list(self._entries):
+            if entry.video is old and new is None:
+                self._entries.remove(entry)
+            elif entry.video is old and new is not None:
                 entry.video = new
 
     def end(self) -> None:

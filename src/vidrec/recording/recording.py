@@ -16,6 +16,7 @@ import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from typing import Any
@@ -40,7 +41,7 @@ from vidrec.ffmpeg import metadata
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks, names
 from vidrec.frames import Arriving, arrange, to_rgb
-from vidrec.loggers.base import TensorLogger, VideoLogger
+from vidrec.loggers.base import SentVideo, TensorLogger, VideoLogger, answered
 from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.tee import loggers_of
 from vidrec.recording import left, lifetime
@@ -52,6 +53,9 @@ from vidrec.recording.retention import Retention
 from vidrec.recording.stream import Stream, Unpublished
 
 Frames = NDArray[np.uint8] | Arriving
+
+WAIT_S = 0.2
+"""How long `dump` waits for a logger that publishes in the background, in seconds; then it goes on without it."""
 
 NOTHING = np.empty((0, 0, 0, 3), np.uint8)
 
@@ -364,7 +368,8 @@ class Recording:
             ended = self._end(stream, None, at, episode or stream.episode_so_far)
             self.iter += 1
             if not errors:  # or else the next dump publishes it
-                self._publish(ended, errors)
+                sent = [entry for entry in self.pending if not entry.output.loggers]
+                self._publish([*sent, *ended], errors, 0)
             self._tell(plain, errors)
             errors = [error for error in errors if not self.tolerates(error, env_id=stream.env_id)]
             raise_first([*arrived, *errors])
@@ -390,9 +395,17 @@ class Recording:
         return self.iter
 
     def dump(
-        self, suffix: str | None = None, step: int | None = None, *, alone: bool = False, closing: bool = False
+        self,
+        suffix: str | None = None,
+        step: int | None = None,
+        *,
+        alone: bool = False,
+        closing: bool = False,
+        wait_s: float | None = WAIT_S,
     ) -> Video | Failure | None:
         """Finish and publish this recording and those of its copies; return the last video, None if there is none.
+
+        Waits so long for loggers that publish in the background; None is as long as it takes.
 
         What cannot be published waits, under its own name and step, for the next dump, and does not keep the others
         from theirs. The first error is raised in the end, or all of them are returned.
@@ -407,7 +420,7 @@ class Recording:
                     self._later.append((suffix, step))
                 return None
             for recording in [self] if alone else self._family():
-                recording._dump(suffix, step, errors, closing)
+                recording._dump(suffix, step, errors, None if closing else wait_s, closing)
                 if recording is not self and self.on_error == "warn":
                     self.failures.join(recording.failures)
                     if not recording.waiting:
@@ -426,7 +439,9 @@ class Recording:
         with self.lock:
             return self.failures.take(video)
 
-    def _dump(self, suffix: str | None, step: int | None, errors: list[Exception], closing: bool) -> None:
+    def _dump(
+        self, suffix: str | None, step: int | None, errors: list[Exception], wait_s: float | None, closing: bool
+    ) -> None:
         """Finish what is open and publish what waits; append to `errors`."""
         with self._publishing():
             if self._arriving:
@@ -467,7 +482,7 @@ class Recording:
             else:
                 if finished or not closing:
                     self._forget_closed()
-                self._publish(finished, errors, closing)
+                self._publish(finished, errors, wait_s, closing)
         after = f"{beyond} frames of {self.tag!r} came after max_frames={self.max_frames} and are not in the video"
         for text in (after if beyond else None, plain):
             self._tell(text, errors)
@@ -502,22 +517,23 @@ class Recording:
             at = entry.step if step is None else step
             if (name, at) == (entry.name, entry.step):
                 continue
-            for logger, old in entry.taken:
+            for logger, taken in entry.taken:
                 try:
+                    old = answered(taken)
                     video = next((file for file in entry.videos if file is old), entry.video)
                     if isinstance(video, Video):
                         metadata.overwrite(video.path, {**metadata.read(video.path), "step": at})
-                    new = logger.log_video(name, video, at, **self.settings)
+                    new = answered(logger.log_video(name, video, at, **self.settings))
                     if isinstance(old, Video):
                         if isinstance(new, Video):
-                            self._rename(old, new)
+                            self._rename(taken, new)
                         logger.remove_video(old)
                 except Exception as error:
                     errors.append(error)
         self._forget_closed()
 
-    def _rename(self, old: Video, new: Video) -> None:
-        """Let all who know of a video know it by its other name."""
+    def _rename(self, old: Video, new: Video | None) -> None:
+        """Let all who know of a video know it by its other name, or that it is not there."""
         if isinstance(self.keep, Retention):
             self.keep.rename(old, new)
         for recording in self._originals():
@@ -568,47 +584,76 @@ class Recording:
         self.pending += ended
         return ended
 
-    def _publish(self, entries: Sequence[Unpublished], errors: list[Exception], closing: bool = False) -> None:
-        """Give each logger the videos that it waits for.
+    def _publish(
+        self, entries: Sequence[Unpublished], errors: list[Exception], wait_s: float | None, closing: bool = False
+    ) -> None:
+        """Give each logger the videos that it waits for, and wait so long for the answers of those that answer later.
 
         An entry stays in `pending` until all its loggers have taken the video, or nobody will ever get it.
         """
-        keep = self.keep if isinstance(self.keep, Retention) else None
         for entry in entries:
-            output = entry.output
-            try:
-                video = output.finished()
-            except Exception as error:
-                errors.append(error)
-                if output.error is not None or isinstance(error, EncoderError):  # it names what is left
+            self._take_back(entry, errors)
+            self._log(entry, errors, closing)
+        answers = [video.answer for entry in entries for video in entry.under_way]
+        with lifetime.undisturbed():
+            wait(answers, wait_s)
+            for entry in entries:
+                self._take_back(entry, errors)
+                if entry in self.pending and entry.complete:
                     self.pending.remove(entry)
-                    output.detach()
-                continue
-            with lifetime.undisturbed():
-                output.loggers = [self._current(logger) for logger in output.loggers]
-                published, failed = output.publish(entry.name, video, entry.step, self.settings)
-                entry.taken += published
-                errors += failed
-                if not output.loggers:
-                    self.pending.remove(entry)
-                    if closing:
-                        entry.video = video
+                    if entry.stays:
                         self._closed.append(entry)
-                    if not closing or not entry.needs_clip:
-                        errors += output.delete_published(video, entry.videos)
-            refused = [error for error in failed if not isinstance(error, VidrecWarning)]
-            for one, logger in zip(refused, output.loggers, strict=True):
-                where = f"in {video.path}" if isinstance(video, Video) else "in memory"
-                whose = "" if len(self.loggers) == 1 else f" for {logger!r}"
-                add_note(one, f"the video {entry.name!r} is kept{whose}, {where}; call dump() again to log it")
-            for logger, taken in published:
-                video = taken if isinstance(taken, Video) else None
-                if entry.episode is not None and keep is not None:
-                    with gathered(errors):
-                        keep.add(entry.episode, video, logger)
-                if video is not None:
-                    for recording in self._originals():
-                        recording._published.add(Entry(video, entry.episode, keep))
+                    if not entry.stays or not entry.needs_clip:
+                        errors += entry.output.delete_published(entry.video, entry.videos)
+
+    def _log(self, entry: Unpublished, errors: list[Exception], closing: bool) -> None:
+        """Call the loggers that wait for a video."""
+        output = entry.output
+        if not output.loggers:
+            return
+        try:
+            entry.video = output.finished()
+        except Exception as error:
+            errors.append(error)
+            if output.error is not None or isinstance(error, EncoderError):  # it names what is left
+                self.pending.remove(entry)
+                output.detach()
+            return
+        with lifetime.undisturbed():
+            output.loggers = [self._current(logger) for logger in output.loggers]
+            entry.stays = closing
+            published, failed = output.publish(entry.name, entry.video, entry.step, self.settings)
+            entry.taken += published
+        for logger, why in failed:
+            self._refused(entry, logger, why, errors)
+        keep = self.keep if isinstance(self.keep, Retention) else None
+        for logger, taken in published:
+            video = taken if isinstance(taken, Video) else None
+            if entry.episode is not None and keep is not None:
+                with gathered(errors):
+                    keep.add(entry.episode, video, logger)
+            if video is not None:
+                for recording in self._originals():
+                    recording._published.add(Entry(video, entry.episode, keep))
+            if isinstance(taken, SentVideo):
+                taken.answer.add_done_callback(entry.delete_if_complete)
+
+    def _take_back(self, entry: Unpublished, errors: list[Exception]) -> None:
+        """Let loggers wait for a video again that have answered that they do not take it."""
+        for logger, video, error in entry.refused():
+            self._rename(video, None)
+            self._refused(entry, logger, error, errors)
+        for _, video in entry.taken:
+            if isinstance(video, SentVideo) and video.answer.done() and video.answer.result() is None:
+                self._rename(video, None)  # it is in no file there
+
+    def _refused(self, entry: Unpublished, logger: VideoLogger, error: Exception, errors: list[Exception]) -> None:
+        """Append an error, and note where the video is."""
+        errors.append(error)
+        if not isinstance(error, VidrecWarning):
+            where = f"in {entry.video.path}" if isinstance(entry.video, Video) else "in memory"
+            whose = "" if len(self.loggers) == 1 else f" for {logger!r}"
+            add_note(error, f"the video {entry.name!r} is kept{whose}, {where}; call dump() again to log it")
 
     @property
     def _tag(self) -> str | None:
@@ -626,9 +671,11 @@ class Recording:
             for stream in self.streams.values():
                 stream.delete()
             for entry in self.pending:
-                entry.output.delete()
-            self.pending.clear()
-            lifetime.release(self)
+                if entry.output.loggers:
+                    entry.output.delete()
+            self.pending = [entry for entry in self.pending if not entry.output.loggers]
+            if not self.pending:
+                lifetime.release(self)
 
     def _family(self) -> list["Recording"]:
         """This recording, and those of its copies and of their copies, but for those in other environments."""

@@ -67,9 +67,10 @@ class Retention:
         return any(kept.episode is episode for kept in self._kept)
 
     def rename(self, old: Any, new: Any) -> None:
-        """Note that a video that it keeps has another name."""
+        """Note that a video that it keeps has another name, or that it is not there: None."""
         for kept in self._kept:
-            kept.videos = [(logger, new if video is old else video) for logger, video in kept.videos]
+            videos = [(logger, new if video is old else video) for logger, video in kept.videos]
+            kept.videos = [(logger, video) for logger, video in videos if video is not None]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.n,)

@@ -1,5 +1,7 @@
 """Stream, what is recorded of one env, or of all in one frame, clip after clip; and what of it is not yet published."""
 
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
@@ -11,7 +13,7 @@ from vidrec.clips import Clip, TailClip, Video
 from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError
 from vidrec.frames import Arriving
-from vidrec.loggers.base import VideoLogger
+from vidrec.loggers.base import SentVideo, VideoLogger, answered
 from vidrec.loggers.outputs import Output, open_outputs, raise_if_all_failed
 
 
@@ -25,14 +27,45 @@ class Unpublished:
     step: int
     episode: Episode | None
     taken: list[tuple[VideoLogger, Any]] = field(default_factory=list)
-    """The loggers that have it, and what each returned."""
+    """The loggers that have it, or that it was sent to, and what each returned."""
     video: Any = None
-    """What the clip made, if it may be logged again."""
+    """What the clip made."""
+    stays: bool = False
+    """Whether it may be logged again under another name, for which the clip is needed."""
+
+    @property
+    def under_way(self) -> list[SentVideo]:
+        """What was sent to loggers that have not answered yet."""
+        return [video for _, video in self.taken if isinstance(video, SentVideo) and not video.answer.done()]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every logger has it."""
+        return not self.output.loggers and not self.under_way
+
+    def refused(self) -> list[tuple[VideoLogger, SentVideo, Exception]]:
+        """Return what loggers have answered that do not take it after all; they wait for it again."""
+        found = []
+        for logger, video in list(self.taken):
+            error = video.answer.exception() if isinstance(video, SentVideo) and video.answer.done() else None
+            if isinstance(error, Exception):
+                self.taken.remove((logger, video))
+                self.output.loggers.append(logger)
+                found.append((logger, video, error))
+        return found
+
+    def delete_if_complete(self, answer: "Future[Any]") -> None:
+        """Delete the file of the clip if every logger has the video; called in a thread, when one has answered."""
+        sent = [video for _, video in self.taken if isinstance(video, SentVideo)]
+        if self.complete and not self.stays and not any(video.answer.exception() for video in sent):
+            with suppress(Exception):
+                self.output.delete_published(self.video, self.videos)
 
     @property
     def videos(self) -> list[Video]:
         """The files that loggers have of it on this machine."""
-        return [video for _, video in self.taken if isinstance(video, Video) and video.url is None]
+        files = [video for video in (answered(video) for _, video in self.taken) if isinstance(video, Video)]
+        return [video for video in files if video.url is None and video.path.is_file()]
 
     @property
     def needs_clip(self) -> bool:
