@@ -5,6 +5,8 @@ import os
 import pickle
 import signal
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -211,6 +213,53 @@ def test_a_tee_publishes_a_tensor_before_it_returns(logger):
     tee.log_video("tensor", numbered(3)[None, None].permute(0, 1, 4, 2, 3), step=0)
     for run in ("own", "run"):
         assert numbers_in(Path(f"csv_logs/{run}/videos/tensor_0.mkv")) == [3]
+
+
+class BackgroundLogger(CSVLogger):
+    """A logger of one's own that publishes in a thread."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.thread, self.errors = ThreadPoolExecutor(1), [OSError("once")]
+
+    def log_video(self, name, video, step=None, **settings):
+        return SentVideo(video, self.thread.submit(self._publish, name, video, step, **settings))
+
+    def _publish(self, name, video, step, **settings):
+        time.sleep(0.4)
+        if self.errors:
+            raise self.errors.pop()
+        return super().log_video(name, video, step, **settings)
+
+
+def test_a_logger_of_ones_own_may_publish_in_the_background():
+    recorder = recorded(BackgroundLogger("run", video_format="mkv"))
+    video = recorder.dump(step=4)
+    assert isinstance(video, SentVideo)
+    assert not video.answer.done()
+    with pytest.raises(OSError, match="once"):
+        dump_until(recorder, lambda: False)
+    dump_until(recorder, lambda: not recorder._recording.pending)
+    assert found() == {"video_4.mkv": [0, 1, 2, 3]}
+    assert [row["step"] for row in rows()] == ["4"]
+
+
+def _place(video):
+    try:
+        video.path
+    except ServiceError as error:
+        os._exit(7 if "of which this is a fork" in str(error) else 8)
+
+
+def test_a_fork_is_told_that_the_answer_is_not_for_it(logger):
+    recorder = recorded(logger)
+    video = recorder.dump(step=0)
+    process = multiprocessing.get_context("fork").Process(target=_place, args=(video,))
+    process.start()
+    process.join(20)
+    assert process.exitcode == 7
+    let_go()
+    assert numbers_in(video.path) == [0, 1, 2, 3]
 
 
 def test_a_dump_after_closing_renames_what_was_sent(logger):

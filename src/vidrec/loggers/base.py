@@ -1,5 +1,6 @@
 """What a logger must be for a recorder to stream into it, and how every other logger is made one."""
 
+import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vidrec.clips import Clip, FileClip, TensorClip, Video
-from vidrec.errors import FrameError, SettingError, VidrecError, VidrecWarning
+from vidrec.errors import FrameError, ServiceError, SettingError, VidrecError, VidrecWarning
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.frames import arrange, as_video, to_rgb
 
@@ -38,38 +39,47 @@ class SentVideo(Video):
     """
 
     answer: "Future[Video | None]"
+    _pid: int
 
     def __init__(self, video: Video, answer: "Future[Video | None]") -> None:
-        self.__dict__.update(vars(video), answer=answer)
+        self.__dict__.update(vars(video), answer=answer, _pid=os.getpid())
+
+    def wait(self) -> Video | None:
+        """Return what the logger answers."""
+        if self._pid != os.getpid() and not self.answer.done():
+            raise ServiceError(
+                "the logger's answer goes to the process that has sent the video, of which this is a fork"
+            )
+        return self.answer.result()
 
     @property
     def path(self) -> Path:
         """Where the file is for the logger."""
-        if (there := self.answer.result()) is None:
+        if (there := self.wait()) is None:
             raise FileNotFoundError("the logger has this video in no file")
         return there.path
 
     @property
     def url(self) -> str | None:
         """Where it goes in an object store."""
-        there = self.answer.result()
+        there = self.wait()
         return None if there is None else there.url
 
     def at(self, path: Path) -> Video:
         """Return the same video, found at `path`."""
-        known = {name: value for name, value in vars(self).items() if name != "answer"}
+        known = {name: value for name, value in vars(self).items() if name not in ("answer", "_pid")}
         return Video(**{**known, "path": path, "url": self.url})
 
     def __repr__(self) -> str:
         return repr(self.answer.result()) if self.answer.done() else f"<a video of {self.frames} frames, under way>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return answered, (self.answer.result(),)
+        return answered, (self.wait(),)
 
 
 def answered(video: Any) -> Any:
     """Return what `log_video` returned, or the answer that it did not wait for."""
-    return video.answer.result() if isinstance(video, SentVideo) else video
+    return video.wait() if isinstance(video, SentVideo) else video
 
 
 @dataclass(frozen=True)

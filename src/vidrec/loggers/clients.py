@@ -43,12 +43,12 @@ class Answers:
     """Waits for the answers to calls of one client, in a thread of this process that the first of them starts."""
 
     def __init__(self) -> None:
-        self._thread, self._pid = ThreadPoolExecutor(1, "vidrec answers"), os.getpid()
+        self._pid = 0
 
     def wait(self, get: Callable[[], Any]) -> "Future[Any]":
-        """Return what `get` will return, in their order."""
-        if self._pid != os.getpid():  # in a forked child
-            self.__init__()  # type: ignore[misc]
+        """Return what `get` will return; the first is called first."""
+        if self._pid != os.getpid():  # a forked child has no threads
+            self._thread, self._pid = ThreadPoolExecutor(1, "vidrec answers"), os.getpid()
         try:
             return self._thread.submit(get)
         except RuntimeError:  # the interpreter ends
@@ -185,6 +185,11 @@ class RayService(RayClient, RayLogger):
         RayLogger.__init__(self, *args, **kwargs)
         self._answers = Answers()
         self._pid = os.getpid()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait for what was called before, see `RayLogger.flush`."""
+        with self._bounded("flush", timeout) as timeout_s:
+            super().flush(timeout_s)
 
     def client(self) -> RayClient:
         """Return a client, which may be copied into other processes."""

@@ -16,6 +16,7 @@ from typing import Any
 from vidrec.clips import Clip, TensorClip, Video, open_clip
 from vidrec.compat import LoggerClient
 from vidrec.errors import VidrecError, positive_seconds
+from vidrec.files import forks
 from vidrec.files.names import check_name
 from vidrec.loggers.base import ClipPlace, Received, SentVideo, VideoLogger
 
@@ -61,6 +62,11 @@ class ServiceLogger(VideoLogger):
         self._shares_files = getattr(client, "shares_files", False)
         self._answers: deque[Future[Any]] = deque()
         self._places: dict[Any, ClipPlace | None] = {}
+        forks.detach_in_child(self)
+
+    def detach(self) -> None:
+        """Leave what is under way to the parent of a forked child."""
+        self._answers.clear()
 
     @cached_property
     def _sender(self) -> Any:
