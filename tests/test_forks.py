@@ -143,7 +143,7 @@ class Recorded:
     def __init__(self, error=None):
         self.error, self.waiting, self.dumped = error, True, 0
 
-    def dump(self, *, alone):
+    def dump(self, *, alone, wait_s):
         assert alone
         self.dumped += 1
         if self.error is not None:

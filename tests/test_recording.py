@@ -269,14 +269,20 @@ def test_peak_memory_is_flat_from_frame_500_to_5000_and_through_the_dump(logger,
 @pytest.mark.parametrize("many", [2000, pytest.param(10000, marks=pytest.mark.long)])
 def test_dump_of_10000_frames_takes_no_longer_than_three_times_that_of_100(many):
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
-    took = {100: [], many: []}
-    for frames in (100, many) * 3:
+
+    def dump_s(frames):
         for block in range(frames // 100):
             time.sleep(0.05 if block else 0)  # no faster than an environment can be, also beside other tests
             for number in range(100):
                 recorder._apply_transform(numbered(number))
         start = time.perf_counter()
         assert recorder.dump().frames == frames
-        took[frames].append(time.perf_counter() - start)
+        return time.perf_counter() - start
+
     # the quickest of each: the others may have waited for tests that run beside this one
-    assert min(took[many]) <= 3 * min(took[100])
+    short, long = dump_s(100), dump_s(many)
+    for _ in range(9):
+        if long <= 3 * short:
+            break
+        short, long = min(short, dump_s(100)), min(long, dump_s(many))
+    assert long <= 3 * short

@@ -17,6 +17,7 @@ import pytest
 from conftest import missing, require
 from numbered_frames import numbered, numbers_in
 from processes import SECONDS, run_python, started, wait_for_encoders, within, without
+from test_cli import call
 from torchrl.envs import ParallelEnv, TransformedEnv
 from worlds import PixelsEnv, random_frames
 
@@ -352,6 +353,60 @@ def test_loggers_share_one_clip_with_a_folder(memory):
 
 
 # names
+
+
+def test_list_shows_what_is_in_the_store(server, memory):
+    for run, step in (("a", 3), ("a", 4), ("b", 5)):
+        logger = CSVLogger(run, URL)
+        recorder = VideoRecorder(logger, "deep/game", skip=1)
+        for number in range(4):
+            recorder._apply_transform(numbered(number))
+        recorder.dump(step=step)
+        logger.close()
+    server.files.pipe_file("bucket/runs/b/videos/foreign.mp4", b"no video")
+    server.files.pipe_file("bucket/runs/b/videos/bad.mp4", b"no video")
+    server.files.pipe_file("bucket/runs/b/videos/bad.mp4.json", b"{")
+    server.files.pipe_file("bucket/runs/b/notes.json", b"{}")
+    done = call("list", URL, "--sort", "step", "--json", env=server.env)
+    rows = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert f"{URL}/b/videos/bad.mp4.json cannot be read" in done.stderr
+    listed = [[row[name] for name in ("run", "tag", "step", "frames", "file")] for row in rows]
+    folder = "videos/deep/game"
+    assert listed[:3] == [
+        ["a", "deep/game", 3, 4, f"{URL}/a/{folder}_3.mp4"],
+        ["a", "deep/game", 4, 4, f"{URL}/a/{folder}_4.mp4"],
+        ["b", "deep/game", 5, 4, f"{URL}/b/{folder}_5.mp4"],
+    ]
+    assert [row[-1] for row in listed[3:]] == [f"{URL}/b/videos/bad.mp4", f"{URL}/b/videos/foreign.mp4"]
+    assert all(row["bytes"] > 0 for row in rows)
+    server.files.rm("bucket/runs/b/videos/bad.mp4.json")
+    done = call("list", f"{URL}/", "--where", "run=a", "--sort", "-step", "-n", 1, env=server.env)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "game_4.mp4" in done.stdout
+    assert "1 of 5 videos" in done.stdout
+    one = json.loads(call("list", f"{URL}/a", "--where", "step=3", "--json", env=server.env).stdout)
+    assert [(row["run"], row["file"]) for row in one] == [(".", f"{URL}/a/{folder}_3.mp4")]
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "said"),
+    [
+        ("s3://bucket/nothing", 2, "there is nothing at s3://bucket/nothing"),
+        ("s3://no-such-bucket", 2, "there is nothing at s3://no-such-bucket"),
+        ("nothing://bucket", 2, "is the URL of no object store"),
+    ],
+)
+def test_list_says_what_is_wrong_with_a_url(url, code, said, server):
+    done = call("list", url, env=server.env)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in " ".join(done.stderr.replace("\u2502", " ").split())
+
+
+def test_list_says_that_a_store_is_away(away):
+    done = call("list", URL, env=away.env)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"vidrec: {URL} cannot be read: " in done.stderr
 
 
 @pytest.mark.parametrize("url", [URL, "memory://bucket/runs"])

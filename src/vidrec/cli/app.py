@@ -3,14 +3,32 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vidrec import __version__
 from vidrec.errors import SettingError
+from vidrec.files.places import is_url
 
 Folder = Annotated[Path, typer.Argument(help="A folder, with all below it.", exists=True, file_okay=False)]
+
+
+def _folder_or_url(text: str) -> Path | str:
+    """Return a folder that is there, as a Path, or a URL, as a str."""
+    if is_url(text):
+        return text
+    if not Path(text).is_dir():
+        raise typer.BadParameter(f"Directory {text!r} {'is a file' if Path(text).exists() else 'does not exist'}.")
+    return Path(text)
+
+
+FolderOrStore = Annotated[
+    Any,
+    typer.Argument(
+        help="A folder, or the URL of an object store, with all below it.", parser=_folder_or_url, metavar="PATH"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing, say what would be done.")]
 Where = Annotated[

@@ -8,9 +8,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from vidrec.cli.app import AsJson, DryRun, Folder, Sort, Where, app, bad_options
+from vidrec.cli.app import AsJson, DryRun, Folder, FolderOrStore, Sort, Where, app, bad_options
 from vidrec.cli.printing import bytes_text, from_here, printable, progress, show, show_columns
-from vidrec.errors import SettingError
+from vidrec.errors import ExtraError, SettingError, StoreError
 from vidrec.tools import listing as listings
 from vidrec.tools import prune as prunes
 from vidrec.tools import query, scan
@@ -32,16 +32,20 @@ T = TypeVar("T")
 
 @app.command("list")
 def list_videos(
-    path: Folder,
+    path: FolderOrStore,
     sort: Sort = None,
     where: Where = None,
     n: Annotated[int | None, typer.Option("-n", metavar="N", help="At most this many.", min=0)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the videos of a folder with what is known of each, without decoding one."""
+    """List the videos of a folder or object store with what is known of each, without decoding one."""
     with bad_options():
         conditions = [Condition.of(text) for text in where or ()]
-        listing, rows = read_rows(path)
+        try:
+            listing, rows = read_rows(path)
+        except (ExtraError, StoreError) as error:
+            typer.echo(f"vidrec: {printable(str(error))}", err=True)
+            raise typer.Exit(1) from None
         wanted = [row for row, _ in chosen(rows, conditions, sort, n)]
     if as_json:
         show([query.json_row(row) for row in wanted], as_json)
@@ -157,13 +161,14 @@ def repair(
     raise typer.Exit(int(any(one.failed for one in done)))
 
 
-def read_rows(path: Path) -> tuple[Listing, prunes.Rows]:
-    """Return what is in a folder, and what is known of each of its videos, by column, each with the video."""
-    found = listings.read(path)
-    here = f"{os.getcwd()}{os.sep}"
+def read_rows(where: Path | str) -> tuple[Listing, prunes.Rows]:
+    """Return what is in a folder or at a URL, and what is known of each video there, by column, each with the video."""
+    found = listings.read_store(where) if isinstance(where, str) else listings.read(where)
+    here, there = f"{os.getcwd()}{os.sep}", f"{where.rstrip('/')}/" if isinstance(where, str) else ""
     runs = {run: os.path.relpath(run, found.folder) for run in {video.run for video in found.videos}}
     return found, [
-        (query.row_of(video, runs[video.run], str(video.path).removeprefix(here)), video) for video in found.videos
+        (query.row_of(video, runs[video.run], there + str(video.path).removeprefix(here)), video)
+        for video in found.videos
     ]
 
 

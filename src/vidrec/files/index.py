@@ -187,17 +187,15 @@ class RowFile(VideoIndex):
         about = self._read()
         if "file" not in about:
             return []
-        row = {column: "" if value is None else str(value) for column, value in about.items()}
-        return [{**row, "file": str(self._video.relative_to(self.folder))}]
+        return [{**_as_text(about), "file": str(self._video.relative_to(self.folder))}]
 
     def _read(self) -> dict[str, Any]:
         try:
-            about = json.loads(self.path.read_text(encoding="utf-8"))
+            return _about(self.path.read_bytes())
         except FileNotFoundError:
             return {}
         except ValueError as error:
             raise ValueError(f"{self.path} cannot be read: {error}") from error
-        return about if isinstance(about, dict) else {}
 
     def remove(self, file: str, unless: Callable[[], bool] = lambda: False) -> bool:
         """Delete it, see `VideoIndex.remove`."""
@@ -212,6 +210,25 @@ class RowFile(VideoIndex):
         if None in done.values():
             self.path.unlink(missing_ok=True)
         return done
+
+
+def row_of_json(data: bytes) -> dict[str, str]:
+    """Return the row that such a file holds, as ``videos.csv`` has it; nothing if it is not of vidrec.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    about = _about(data)
+    return _as_text(about) if "file" in about else {}
+
+
+def _about(data: bytes) -> dict[str, Any]:
+    about = json.loads(data)
+    return about if isinstance(about, dict) else {}
+
+
+def _as_text(about: Mapping[str, Any]) -> dict[str, str]:
+    return {column: "" if value is None else str(value) for column, value in about.items()}
 
 
 def shape_text(shape: Iterable[object]) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
 from io import BytesIO
@@ -157,6 +157,16 @@ class Store:
             return [str(path).rpartition("/")[2] for path in self._files.ls(self._at(folder), detail=False)]
         except FileNotFoundError:
             return []
+
+    def find(self) -> dict[str, dict[str, Any]]:
+        """Return what the store says of each object at the URL and below, by its name."""
+        found = self._files.find(self._root, detail=True)
+        return {str(path).removeprefix(f"{self._root}/"): about for path, about in found.items()}
+
+    def read(self, names: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of objects, by their names; they are read at the same time where the store can."""
+        paths = {self._at(name): name for name in names}
+        return {paths[path]: data for path, data in self._files.cat(list(paths)).items()} if paths else {}
 
     def _confirm(self, source: Path | bytes, name: str) -> None:
         """Raise `StoreError` unless the store has these bytes."""

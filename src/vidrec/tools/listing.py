@@ -8,9 +8,10 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from vidrec.errors import ExtraError, SettingError, VidrecError
+from vidrec.errors import ExtraError, SettingError, StoreError, VidrecError
 from vidrec.ffmpeg import metadata
-from vidrec.files.index import VideoIndex, time_of
+from vidrec.files.index import VideoIndex, row_of_json, time_of
+from vidrec.files.store import Store
 from vidrec.tools import events, scan
 
 _OF_WANDB = re.compile(r"(?P<run>.+)/files/media/videos/(?P<tag>.+)_(?P<step>\d+)_[0-9a-f]{20}\.\w+", re.S)
@@ -107,18 +108,19 @@ class Listing:
         except (OSError, ValueError):  # such as a null byte, of a damaged index
             return False
         self.seen.add(str(path))
-        self._add(Path(path), run, status.st_size, status.st_mtime, **known)
+        self.append(Path(path), run, status.st_size, status.st_mtime, **known)
         return True
 
     def add_event(self, path: Path, event: events.EventVideo) -> None:
         """Add a video that is in an event file."""
         known = {**vars(event), **event.about, "event": event}
         del known["about"]
-        self._add(path, path.parent, known.pop("bytes"), known.pop("wall_time"), **known)
+        self.append(path, path.parent, known.pop("bytes"), known.pop("wall_time"), **known)
 
-    def _add(
+    def append(
         self, path: Path, run: Path, size: int, written_s: float, time: datetime | None = None, **known: Any
     ) -> None:
+        """Add a video of this size in bytes, which was written at this time in seconds."""
         time = time or datetime.fromtimestamp(written_s, timezone.utc)
         age_s = (self.now - time).total_seconds()
         self.videos.append(ListedVideo(path, run, size, time, age_s, **known))
@@ -136,6 +138,42 @@ def read(folder: Path) -> Listing:
     listing = Listing(folder, scan.files(folder), datetime.now(timezone.utc))
     for reader in READERS:
         reader(listing)
+    return listing
+
+
+def read_store(url: str) -> Listing:
+    """Return the videos at the URL of an object store and below it, by the rows that are beside them.
+
+    No video is opened. Paths and runs are relative to the URL.
+
+    Raises:
+        ExtraError: the package for stores of this kind is not installed.
+        SettingError: it is the URL of no object store, or there is nothing.
+        StoreError: the store does not answer, or lets nobody read.
+    """
+    listing, store = Listing(Path(), [], datetime.now(timezone.utc)), Store(url)
+    try:
+        objects = store.find()
+        found = store.read(f"{name}.json" for name in objects if scan.is_video(name) and f"{name}.json" in objects)
+    except FileNotFoundError:
+        objects = {}
+    except Exception as error:  # each store has its own
+        raise StoreError(f"{url} cannot be read: {type(error).__name__}: {error}") from error
+    if not objects:
+        raise SettingError(f"there is nothing at {url}")
+    for name, about in objects.items():
+        if not scan.is_video(name):
+            continue
+        row: dict[str, str] = {}
+        try:
+            row = row_of_json(found.get(f"{name}.json", b"{}"))
+        except ValueError as error:
+            listing.unreadable.append(f"{url}/{name}.json cannot be read: {error}")
+        file = row.get("file")
+        run = Path(name.removesuffix(file)) if file and f"/{name}".endswith(f"/{file}") else Path(name).parent
+        written = about.get("LastModified") or about.get("created") or about.get("mtime")
+        written_s = written.timestamp() if isinstance(written, datetime) else listing.now.timestamp()
+        listing.append(Path(name), run, int(about.get("size") or 0), written_s, **_known(row))
     return listing
 
 
