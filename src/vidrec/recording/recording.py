@@ -599,12 +599,17 @@ class Recording:
             wait(answers, wait_s)
             for entry in entries:
                 self._take_back(entry, errors)
-                if entry in self.pending and entry.complete:
-                    self.pending.remove(entry)
-                    if entry.stays:
-                        self._closed.append(entry)
-                    if not entry.stays or not entry.needs_clip:
-                        errors += entry.output.delete_published(entry.video, entry.videos)
+                self._conclude(entry, errors)
+
+    def _conclude(self, entry: Unpublished, errors: list[Exception]) -> None:
+        """Let go of a video that every logger has."""
+        if entry not in self.pending or not entry.complete:
+            return
+        self.pending.remove(entry)
+        if entry.stays:
+            self._closed.append(entry)
+        if not entry.stays or not entry.needs_clip:
+            errors += entry.output.delete_published(entry.video, entry.videos)
 
     def _log(self, entry: Unpublished, errors: list[Exception], closing: bool) -> None:
         """Call the loggers that wait for a video."""
@@ -624,6 +629,7 @@ class Recording:
             entry.stays = closing
             published, failed = output.publish(entry.name, entry.video, entry.step, self.settings)
             entry.taken += published
+            self._conclude(entry, errors)
         for logger, why in failed:
             self._refused(entry, logger, why, errors)
         keep = self.keep if isinstance(self.keep, Retention) else None
