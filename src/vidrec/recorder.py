@@ -315,14 +315,16 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
         Returns:
             The last of `videos`: what was published since the last dump and by this one. None if there is none, or if
-            for its logger it is no file, but a tensor or an entry of TensorBoard. With ``on_error="warn"``, a `Failure`
-            if something went wrong since the last dump.
+            for its logger it is no file, but a tensor or an entry of TensorBoard. Of a logger in another process that
+            has not answered after 0.2 s, a video whose `path` waits for the answer. With ``on_error="warn"``, a
+            `Failure` if something went wrong since the last dump.
 
         Raises:
             EncoderError: FFmpeg failed.
             TagError: a suffix that cannot be in a name.
-            Exception: whatever the logger raised; the video is kept, and `dump` can be called again. Recorders behind
-                this one in the same `Compose`, which would not get their turn, are dumped before.
+            Exception: whatever the logger raised, or has answered since the last dump; the video is kept, and `dump`
+                can be called again. Recorders behind this one in the same `Compose`, which would not get their turn,
+                are dumped before.
         """
         self._settle()
         try:

@@ -71,7 +71,7 @@ class ServiceLogger(VideoLogger):
     @cached_property
     def _sender(self) -> Any:
         """A client for what is not waited for: answers to other calls do not wait behind its own."""
-        return copy.copy(self.client)
+        return copy.copy(self.client) if hasattr(self.client, "begin") else self.client
 
     def open_clip(self, tag: str, **settings: Any) -> Clip:
         """Return a clip that encodes as the logger in the other process wants it."""
