@@ -84,7 +84,8 @@ class ServiceLogger(VideoLogger):
 
     def _place(self, tag: str, settings: dict[str, Any]) -> ClipPlace | None:
         """Return what the logger wants; it may be busy, and is asked once for all tags that it puts into one folder."""
-        of_any, of_tag = repr(sorted(settings.items())), (tag, repr(sorted(settings.items())))
+        of_any = repr(sorted(settings.items()))
+        of_tag, parts = (tag, of_any), Path(tag).parts
         if (folder := self._places.get(of_any)) is not None:
             return replace(folder, stem=folder.stem / check_name(tag))
         if of_tag in self._places:
@@ -93,8 +94,8 @@ class ServiceLogger(VideoLogger):
         if isinstance(place, VidrecError):
             raise place
         self._places[of_tag] = place
-        if place is not None and place.stem.parts[-len(Path(tag).parts) :] == Path(tag).parts:
-            self._places[of_any] = replace(place, stem=place.stem.parents[len(Path(tag).parts) - 1])
+        if place is not None and place.stem.parts[-len(parts) :] == parts:
+            self._places[of_any] = replace(place, stem=place.stem.parents[len(parts) - 1])
         return place
 
     def log_video(self, name: str, video: Any, step: int | None = None, **settings: Any) -> Video | None:
@@ -102,7 +103,7 @@ class ServiceLogger(VideoLogger):
         if not isinstance(video, Video):
             self.client.log_video(name, video, step, **settings)
             return None
-        while len(self._answers) >= MAX_VIDEOS:
+        if len(self._answers) >= MAX_VIDEOS:
             with suppress(Exception):  # it is for whoever sent that
                 self._answers.popleft().result()
         file = None if self._shares_files else self._send(video.path)
@@ -116,7 +117,7 @@ class ServiceLogger(VideoLogger):
         pieces: deque[Future[Any]] = deque()
         with path.open("rb") as content:
             for at in range(0, max(1, file.size), PIECE_BYTES):
-                while len(pieces) >= MAX_PIECES:
+                if len(pieces) >= MAX_PIECES:
                     pieces.popleft().result()
                 pieces.append(self._begin("log_video_piece", content.read(PIECE_BYTES), file, at))
         return file
