@@ -37,6 +37,7 @@ from vidrec import (
 from vidrec.files.store import PIECE_BYTES, Store
 from vidrec.loggers import uploads as uploads_module
 from vidrec.testing import check_logger
+from vidrec.tools import listing
 from vidrec.tools.repair import repair
 from vidrec.tools.verify import verify
 
@@ -387,6 +388,24 @@ def test_list_shows_what_is_in_the_store(server, memory):
     assert "1 of 5 videos" in done.stdout
     one = json.loads(call("list", f"{URL}/a", "--where", "step=3", "--json", env=server.env).stdout)
     assert [(row["run"], row["file"]) for row in one] == [(".", f"{URL}/a/{folder}_3.mp4")]
+
+
+@pytest.mark.parametrize("url", [URL, "memory://bucket/runs"])
+def test_a_row_that_is_deleted_while_one_lists_does_not_hide_the_others(url, server, memory, monkeypatch):
+    files = server.files if url == URL else memory
+    logger = CSVLogger("run", url)
+    for step in (1, 2):
+        logger.log_video("game", VIDEO, step)
+    logger.close()
+    find = Store.find
+
+    def find_and_delete(self):
+        found = find(self)
+        files.rm(f"{url}/run/videos/game_1.mp4.json")
+        return found
+
+    monkeypatch.setattr(Store, "find", find_and_delete)
+    assert [(video.tag, video.step) for video in listing.read_store(url).videos] == [(None, None), ("game", 2)]
 
 
 @pytest.mark.parametrize(

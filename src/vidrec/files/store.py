@@ -164,9 +164,13 @@ class Store:
         return {str(path).removeprefix(f"{self._root}/"): about for path, about in found.items()}
 
     def read(self, names: Iterable[str]) -> dict[str, bytes]:
-        """Return the bytes of objects, by their names; they are read at the same time where the store can."""
+        """Return the bytes of those objects that are there, by name; read at the same time where the store can."""
         paths = {self._at(name): name for name in names}
-        return {paths[path]: data for path, data in self._files.cat(list(paths)).items()} if paths else {}
+        found = self._files.cat(list(paths), on_error="return") if paths else {}
+        for data in found.values():
+            if isinstance(data, Exception) and not isinstance(data, FileNotFoundError):
+                raise data
+        return {paths[path]: data for path, data in found.items() if isinstance(data, bytes)}
 
     def _confirm(self, source: Path | bytes, name: str) -> None:
         """Raise `StoreError` unless the store has these bytes."""
