@@ -497,7 +497,7 @@ def test_a_service_whose_logger_raises_leaves_the_video_for_the_next_dump():
     try:
         recorder = VideoRecorder(service.client(), "game", skip=1, on_error="warn")
         recorder._apply_transform(numbered(1))
-        service_logger = recorder._recording.loggers[0]
+        service_logger = recorder._recording.destination.loggers[0]
         publish, service_logger.log_video = service_logger.log_video, fails_at("game")
         with told() as said:
             assert (failure := recorder.dump()).count == 1

@@ -596,7 +596,7 @@ def test_what_is_displaced_is_not_among_them(keep):
     env_of(recorder, [[2, 3, 4, 9]]).rollout(9, break_when_any_done=False)
     assert [video.episode.number for video in recorder.videos] == [1, 2]
     assert all(video.path.exists() for video in recorder.videos)
-    other = recorder_of(tag="other", make_grid=False, keep=recorder._recording.keep)
+    other = recorder_of(tag="other", make_grid=False, keep=recorder._recording.destination.keep)
     env_of(other, [[5]]).rollout(5)
     assert [video.episode.number for video in recorder.videos] == [2]
     assert recorder.dump() is None or recorder.videos[-1].path.exists()
@@ -694,7 +694,7 @@ def test_what_is_renamed_after_close_stays_known_to_keep_best():
     env.close()
     recorder.dump("final", 1000)
     assert of_rows("file") == [("videos/video_final_ep0_1000.memmap",)]
-    other = recorder_of(tag="other", make_grid=False, keep=recorder._recording.keep)
+    other = recorder_of(tag="other", make_grid=False, keep=recorder._recording.destination.keep)
     env_of(other, [[5]]).rollout(5)
     assert of_rows("file") == [("videos/other_ep0_0.memmap",)]
     assert [path.name for path in (RUN / "videos").iterdir()] == ["other_ep0_0.memmap"]

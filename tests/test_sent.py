@@ -239,7 +239,7 @@ def test_a_logger_of_ones_own_may_publish_in_the_background():
     assert not video.answer.done()
     with pytest.raises(OSError, match="once"):
         dump_until(recorder, lambda: False)
-    dump_until(recorder, lambda: not recorder._recording.pending)
+    dump_until(recorder, lambda: not recorder._recording.publisher.pending)
     assert found() == {"video_4.mkv": [0, 1, 2, 3]}
     assert [row["step"] for row in rows()] == ["4"]
 

@@ -112,11 +112,11 @@ def test_what_the_service_could_not_publish_is_kept_here_and_dumped_again(serve)
 
 def test_a_recorder_in_another_process_finds_the_service_too(serve):
     recorder = VideoRecorder(serve(CSVLogger).client(), "video")
-    copy = pickle.loads(pickle.dumps(recorder._recording.settings))
+    copy = pickle.loads(pickle.dumps(recorder._recording.destination.settings))
     assert copy == {}
     record(recorder, range(3))
     assert recorder.dump().frames == 3
-    assert isinstance(recorder._recording.loggers[0], ServiceLogger)
+    assert isinstance(recorder._recording.destination.loggers[0], ServiceLogger)
 
 
 def test_a_restarted_run_goes_on_after_the_highest_step_there(serve):

@@ -1,9 +1,8 @@
 """VideoRecorder, the transform: the only file that knows TorchRL's transform protocol."""
 
 import copy
+import operator
 import os
-import sys
-import textwrap
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from tensordict.utils import NestedKey
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torchrl.data.tensor_specs import TensorSpec
-from torchrl.envs import EnvBase, EnvCreator
+from torchrl.envs import EnvBase
 from torchrl.envs.transforms import Compose, Transform
 from torchrl.record import recorder as torchrl_recorder
 from torchrl.record.recorder import PixelRenderTransform, TensorDictRecorder
@@ -29,7 +28,7 @@ from vidrec.compat import require
 from vidrec.episode import Episode, Steps
 from vidrec.errors import SettingError, add_note, message, raise_first
 from vidrec.files.places import is_url
-from vidrec.frames import Entries, Found, Look, Reading, agents_in, readings
+from vidrec.frames import Entries, Found, Look, Reading, readings
 from vidrec.graph import Call
 from vidrec.loggers.csv import CSVLogger
 from vidrec.recording import lifetime
@@ -39,14 +38,17 @@ from vidrec.recording.recording import Recording, frames_of
 from vidrec.recording.stream import Stream
 from vidrec.sources.captions import Caption, EnvCaptions, Moment
 from vidrec.sources.envs import Ended, EnvSource
+from vidrec.sources.probes import is_probe
 from vidrec.sources.rendering import Renderer
 from vidrec.sources.samples import Samples
 from vidrec.sources.selection import Selection
-from vidrec.sources.specs import bounds_of, stack_of
+from vidrec.sources.specs import agents_of, missing, resolved
 from vidrec.sources.speed import real_time_fps, warn_of_speed
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
 
+
+DESTINATION = operator.attrgetter("destination")
 
 NO_ENV = "fps='env' needs an environment, and there is none around this recorder; give fps=<number>"
 
@@ -70,14 +72,14 @@ _recorders: "weakref.WeakKeyDictionary[EnvBase, dict[str, weakref.ref[VideoRecor
 """For each base env, the recorder that was in it first, of those that are copies of one."""
 
 
-def _of_recording(name: str, doc: str) -> Any:
-    """Return a property that is the attribute `name` of the recorder's recording."""
+def _of_recording(name: str, doc: str, owner: Callable[[Recording], Any] = lambda recording: recording) -> Any:
+    """Return a property that is the attribute `name` of the recorder's recording, or of what that owns."""
 
     def get(self: "VideoRecorder") -> Any:
-        return getattr(self._recording, name)
+        return getattr(owner(self._recording), name)
 
     def set_(self: "VideoRecorder", value: Any) -> None:
-        setattr(self._recording, name, value)
+        setattr(owner(self._recording), name, value)
 
     return property(get, set_, doc=doc)
 
@@ -257,9 +259,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         self._caption = None if caption is None else Caption.of(caption)
         self._selection = Selection.of(env_ids, episode_trigger, step_trigger, keep)
         self._selection.check(dump_on_done, max_frames)
-        self._recording.keep, self._recording.last = keep, last
-        self._recording.step, self._recording.on_error = step, on_error
-        self._recording.check()
+        self._recording.last, self._recording.on_error = last, on_error
+        destination = self._recording.destination
+        destination.keep, destination.step = keep, step
+        destination.rates()  # raises now what the first frame would
 
     def _keep(self, recording: Recording) -> None:
         """Record into `recording`, whose videos are finished when no recorder has it any more."""
@@ -270,9 +273,11 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     # TorchRL's attributes, kept in the recording, where the end of the process and copies find them
 
-    logger = _of_recording("logger", "Where the videos go.")
-    tag = _of_recording("tag", "The name of the videos.")
-    video_kwargs = _of_recording("settings", "What ``logger.log_video`` is called with beside name, video and step.")
+    logger = _of_recording("logger", "Where the videos go.", DESTINATION)
+    tag = _of_recording("tag", "The name of the videos.", DESTINATION)
+    video_kwargs = _of_recording(
+        "settings", "What ``logger.log_video`` is called with beside name, video and step.", DESTINATION
+    )
     max_frames = _of_recording("max_frames", "How many frames a clip has at the most; None does not bound it.")
     iter = _of_recording("iter", "The step of the next video if `dump` is not told one.")
     count = _of_recording("count", "How many frames came since the last dump, kept or not.")
@@ -348,7 +353,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         that takes tensors or none, stay for it. An env that was reset and not stepped has no video, and neither has one
         that TorchRL makes, steps once and closes to read its specs (`EnvCreator`, `ParallelEnv`).
         """
-        if _is_probe():
+        if is_probe():
             self._recording.delete()
         else:
             self._settle()
@@ -567,7 +572,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             self._finish_all(ended)
 
     def _finish_all(self, ended: Sequence[Ended]) -> None:
-        if ended and _is_probe():
+        if ended and is_probe():
             self._recording.delete()
             return
         errors: list[Exception] = []
@@ -586,7 +591,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 if is_asked and not self._recording.tolerates(error := SettingError(text)):
                     raise error
             self.__dict__["_samples"] = Samples(self._recording, self._selection, self._caption)
-            self._resolve_readings()
+            self._readings = resolved(self._given, self)
         try:
             if self._renderer is not None:
                 raise SettingError(NOT_IN_DATA)
@@ -640,17 +645,17 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             return
         if before is not None:
             self._finish_all(before.leave())
-        self._resolve_readings()
+        self._readings = resolved(self._given, self)
         if self._in_real_time:
-            self._recording.settings.pop("fps", None)
-            self._recording.settings |= {} if fps is None else {"fps": fps}
+            self.video_kwargs.pop("fps", None)
+            self.video_kwargs |= {} if fps is None else {"fps": fps}
         base = base_env(env)
         _recorders.setdefault(base, {})[self._recording.id] = weakref.ref(self)
         self._recording.env = weakref.ref(base)
         self._source = EnvSource(
             env,
             batch_size,
-            agents=self._agents(batch_size) if self._by_agent and not self.make_grid else None,
+            agents=agents_of(self._readings[0], self, batch_size) if self._by_agent and not self.make_grid else None,
             make_grid=self.make_grid,
             dump_on_done=self.dump_on_done,
             selection=self._selection,
@@ -659,36 +664,13 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             captions=captions,
         )
         if fps is None:
-            warn_of_speed(env, self, self.skip, self._recording.rates)
-
-    def _resolve_readings(self) -> None:
-        """Ask the environment, or the transforms of the buffer, what they know of the entries with frames."""
-        auto = any(reading.auto for reading in self._given.values())
-        spec = self.parent.full_observation_spec if auto and self.parent is not None else None
-        self._readings = []
-        for key, reading in self._given.items():
-            hint = None if reading.layout or reading.stack else stack_of(self, key)
-            bounds = None if spec is None else bounds_of(spec.get(key, None))
-            self._readings.append((key, repr(key), reading.resolved(hint, bounds)))
-
-    def _agents(self, batch_size: torch.Size) -> int | None:
-        """Return how many agents each env has, by the spec of the first entry; None if it has none."""
-        key, _, reading = self._readings[0]
-        spec = None if self.parent is None else self.parent.full_observation_spec
-        entry = None if spec is None else spec.get(key, None)
-        if spec is None or entry is None:
-            raise SettingError(
-                f"by_agent=True counts the agents by the spec of {key!r}, and the env has none; give it one, in the "
-                "observation_spec of the env or in transform_observation_spec of the transform that makes the entry"
-            )
-        dims = 0 if isinstance(key, str) else len(spec[key[:-1]].shape) - len(batch_size)
-        return agents_in(entry.shape, reading, len(batch_size), dims)
+            warn_of_speed(env, self, self.skip, self._recording.destination.rates)
 
     def _real_time_fps(self, env: EnvBase) -> int | Fraction | None:
         """Return the fps of a video in real time; None if it cannot be had, which is tolerated."""
         try:
             fps = real_time_fps(env, self, self.skip)
-            self._recording.rates(fps=fps)
+            self._recording.destination.rates(fps=fps)
         except SettingError as error:
             if not self._recording.tolerates(error):
                 raise
@@ -727,7 +709,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                 data = value.tolist() if isinstance(value, NonTensorStack) else getattr(value, "data", value)
                 found.append((name, data, reading, None, 0, still))
             elif not self.missing_tolerance:
-                raise KeyError(_missing(key, tensordict))
+                raise KeyError(missing(key, tensordict))
         return found
 
     def _behind(self) -> Iterator[torchrl_recorder.VideoRecorder]:
@@ -738,25 +720,3 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             for behind in members[1 + next(i for i, member in enumerate(members) if member is transform) :]:
                 yield from (module for module in behind.modules() if isinstance(module, torchrl_recorder.VideoRecorder))
             transform = container()
-
-
-def _missing(key: NestedKey, tensordict: TensorDictBase) -> str:
-    """Return what to do about an entry that is not there."""
-    there = textwrap.shorten(", ".join(sorted(map(repr, tensordict.keys(True, True)))), 200) or "none"
-    return (
-        f"there is no entry {key!r} to record; there are {there}. Pixels come with from_pixels=True of GymEnv, "
-        "DMControlEnv and others, or from PixelRenderTransform before the recorder; with render=True the recorder has "
-        "them drawn, and the data need none. Both need an env that can render (render_mode='rgb_array'). in_keys= "
-        "names an entry that holds frames"
-    )
-
-
-def _is_probe() -> bool:
-    """Return whether TorchRL runs or closes an env that it has made to read its specs."""
-    frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_name != "__del__":  # of another env, found by the garbage collector
-        if frame.f_globals.get("__name__") == EnvCreator.__module__:
-            # its names for the env; before one is there, the program's own function runs
-            return not {"shadow_env", "env", "transient"}.isdisjoint(frame.f_locals)
-        frame = frame.f_back  # type: ignore[assignment]
-    return False

@@ -11,46 +11,39 @@ The recording owns the files of its clips. A logger links, copies or reads the v
 recording deletes the file once every logger has it.
 """
 
+import copy
 import threading
 import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import wait
-from contextlib import contextmanager, suppress
-from fractions import Fraction
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vidrec.clips import FileClip, Video
+from vidrec.clips import Video
 from vidrec.episode import Episode
 from vidrec.errors import (
     EncoderError,
     FrameError,
-    SettingError,
     TagError,
     VidrecWarning,
-    add_note,
     gathered,
     raise_first,
 )
-from vidrec.ffmpeg import metadata
-from vidrec.ffmpeg.encoding import Encoding
-from vidrec.files import forks, names
+from vidrec.files import forks
 from vidrec.frames import Arriving, arrange, to_rgb
-from vidrec.loggers.base import SentVideo, TensorLogger, VideoLogger, answered
-from vidrec.loggers.outputs import Output, open_outputs
-from vidrec.loggers.tee import loggers_of
 from vidrec.recording import left, lifetime
+from vidrec.recording.destination import Destination
 from vidrec.recording.failure import Failure, Failures, tell
-from vidrec.recording.numbering import ask, counter_of
+from vidrec.recording.numbering import counter_of
 from vidrec.recording.origin import origin
-from vidrec.recording.published import Entry, Published
-from vidrec.recording.retention import Retention
-from vidrec.recording.stream import Stream, Unpublished
+from vidrec.recording.published import Published
+from vidrec.recording.publishing import Publisher
+from vidrec.recording.stream import Stream
 
 Frames = NDArray[np.uint8] | Arriving
 
@@ -67,43 +60,32 @@ class Recording:
     """The state of a recorder that is not TorchRL's: where it writes, how far it has come, and its clips.
 
     Attributes:
-        logger: where videos go; None keeps frames in memory, for `to_animation`.
-        tag: the name of the videos.
-        settings: what `log_video` is called with beside name, video and step.
+        destination: where videos go, and under which names and steps.
+        publisher: finished videos that not all loggers have taken, for the next `dump`.
         max_frames: how many frames a clip has at the most; None does not bound it.
         last: how many frames a clip has in the end, the last ones; None is all.
-        keep: which episodes are worth a video; None keeps all.
-        step: returns the step of a video if `dump` is not told one; None counts, see `iter`.
         on_error: ``"raise"``, or ``"warn"`` to go on.
         failures: what went wrong and was not raised.
         iter: the step of the next video if `dump` is not told one: how many times was dumped. Copies in the same
             process count together, so that their videos do not get the same name.
-        origin: the rank, actor and worker that records, as it is in the names of its videos; None for the first.
         streams: what is recorded, by env id. There is always the one of no env, first.
-        pending: finished clips that not all loggers have taken, for the next `dump`.
         env: weak reference to the environment that the recorder is in, if any.
         lineage: the ids of the recordings that this one is a copy of a copy ... of, its own last.
     """
 
     def __init__(self) -> None:
-        self.logger = None
-        self.tag: Any = None
-        self.settings: dict[str, Any] = {}
+        self.destination = Destination()
         self.max_frames: int | None = None
         self.last: int | None = None
-        self.keep: Callable[[Episode], bool] | None = None
-        self.step: Callable[[], int] | None = None
         self.on_error = "raise"
         self._begin(0)
 
     def _begin(self, iter: int, ancestors: tuple[str, ...] = ()) -> None:
         """Begin with nothing recorded, as a copy of a copy ... of the recordings with these ids."""
         self.streams: dict[Any, Stream] = {None: Stream()}
-        self.pending: list[Unpublished] = []
+        self.publisher = Publisher(self.destination)
         self.env: Callable[[], Any] = lambda: None
         self.lineage = (*ancestors, uuid.uuid4().hex)
-        self.origin: str | None = None
-        self._closed: list[Unpublished] = []  # what was published when the environment was closed
         self.failures = Failures()
         self._told_of_plain = False
         self._published = Published()
@@ -111,7 +93,7 @@ class Recording:
         self._busy = self._catches_up = self._arriving = False
         self._later: list[tuple[str | None, int | None]] = []
         self._beyond = 0  # of episodes whose videos are finished
-        self._counter = counter_of(self.lineage[0], iter)
+        self.destination.counter = counter_of(self.lineage[0], iter)
         _living[self.id] = self
         forks.detach_in_child(self)
 
@@ -123,52 +105,25 @@ class Recording:
     def copy(self) -> "Recording":
         """Return the recording of a copy of the recorder: the same settings, nothing recorded."""
         other = Recording.__new__(Recording)
-        other.__setstate__(self.__getstate__())
+        other.__setstate__({**self.__getstate__(), "destination": copy.copy(self.destination)})
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("logger", "tag", "settings", "max_frames", "last", "keep", "step", "on_error", "iter", "lineage")
+        kept = ("destination", "max_frames", "last", "on_error", "iter", "lineage")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        for name in ("logger", "tag", "max_frames", "last", "keep", "step", "on_error"):
+        for name in ("destination", "max_frames", "last", "on_error"):
             setattr(self, name, state[name])
-        self.settings = dict(state["settings"])
         self._begin(state["iter"], state["lineage"])
-
-    def check(self) -> None:
-        """Raise now what the first frame would: an unknown setting, a tag that cannot be."""
-        self.rates()
-
-    def rates(self, **more: Any) -> list[Fraction]:
-        """Return the frames per second that its videos will have, with more settings; raise what a first frame would.
-
-        Tensors have none, on disk or for a logger, unless the logger is told one.
-        """
-        settings = {**self.settings, **more}
-        clips = [output.clip for output in open_outputs(self.loggers, self.tag, settings)]
-        encodings = [clip.encoding for clip in clips if isinstance(clip, FileClip) and clip.encoding.format.encoded]
-        told = settings.get("fps")
-        if self.logger is not None and told is not None and any(clip and clip.in_memory for clip in clips):
-            with suppress(SettingError):  # it is for the logger to judge
-                encodings.append(Encoding.of(fps=told))
-        return [encoding.fps for encoding in encodings]
-
-    @property
-    def logger(self) -> Any:
-        return self._logger
-
-    @logger.setter
-    def logger(self, value: Any) -> None:
-        self._logger, self.loggers = value, loggers_of(value)
 
     @property
     def iter(self) -> int:
-        return self._counter.value
+        return self.destination.counter.value
 
     @iter.setter
     def iter(self, value: int) -> None:
-        self._counter.value = value
+        self.destination.counter.value = value
 
     @property
     def count(self) -> int:
@@ -183,7 +138,7 @@ class Recording:
     @property
     def waiting(self) -> bool:
         """Whether there is something to publish."""
-        return bool(self.pending or self._closed) or any(stream.frames for stream in self.streams.values())
+        return self.publisher.waiting or any(stream.frames for stream in self.streams.values())
 
     def stream(self, env_id: int | None, agent: int | None = None) -> Stream:
         """Return the stream of an env, or of one of its agents."""
@@ -305,7 +260,7 @@ class Recording:
 
     def _tell_of_left(self, errors: list[Exception]) -> None:
         """Warn of clips that a crash left; where warnings are errors, they wait until the frames are written."""
-        for text in left.look(self.loggers):
+        for text in left.look(self.destination.loggers):
             self._tell(text, errors)
 
     def _admit(self, stream: Stream, frames: Frames, errors: list[Exception]) -> Any:
@@ -314,7 +269,7 @@ class Recording:
         if self._lose(stream, len(frames)):
             return frames[:0]
         if stream.fresh and len(frames):
-            self._forget_closed()
+            self.publisher.forget_closed()
             stream.start()
             self._open(stream)
             stream.fresh = False
@@ -322,9 +277,10 @@ class Recording:
         return frames
 
     def _open(self, stream: Stream) -> None:
-        self.origin = origin(self.env(), str(self.tag))
-        name, beside = self._name(stream.label, stream.episode_so_far), max(1, len(self.streams) - 1)
-        stream.open(self.loggers, name, self.settings, beside, self._tag, self.last)
+        to = self.destination
+        to.origin = origin(self.env(), str(to.tag))
+        name, beside = to.name(stream.label, stream.episode_so_far), max(1, len(self.streams) - 1)
+        stream.open(to.loggers, name, to.settings, beside, to.tag_name, self.last)
         lifetime.hold(self)
 
     def replace(self, stream: Stream, frames: Sequence[NDArray[np.uint8]]) -> None:
@@ -356,43 +312,23 @@ class Recording:
             self.failures.end(stream.env_id)
             self._settle(stream)
             errors: list[Exception] = []
-            if not stream.frames or not self._wants(episode, errors):
+            if not stream.frames or not self.destination.wants(episode, errors):
                 stream.delete()
                 raise_first(arrived)
                 return
             beyond = stream.beyond
             self._beyond += beyond
-            asked = self._asked(errors)
-            at = self._counted(step, errors) if asked is None else asked
+            asked = self.destination.asked(errors)
+            at = self.destination.counted(step, errors) if asked is None else asked
             plain = self._describe_plain(stream)
-            ended = self._end(stream, None, at, episode or stream.episode_so_far)
+            ended = self.publisher.take(stream, None, at, episode or stream.episode_so_far)
             self.iter += 1
             if not errors:  # or else the next dump publishes it
-                sent = [entry for entry in self.pending if not entry.output.loggers]
-                self._publish([*sent, *ended], errors, 0)
+                sent = [entry for entry in self.publisher.pending if not entry.output.loggers]
+                self.publisher.publish([*sent, *ended], self._lists(), errors, 0)
             self._tell(plain, errors)
             errors = [error for error in errors if not self.tolerates(error, env_id=stream.env_id)]
             raise_first([*arrived, *errors])
-
-    def _wants(self, episode: Episode | None, errors: list[Exception]) -> bool:
-        """Return whether `keep` wants the video of an episode; that for which it raises stays."""
-        with gathered(errors):
-            return episode is None or self.keep is None or bool(self.keep(episode))
-        return True
-
-    def _asked(self, errors: list[Exception]) -> int | None:
-        """Return what `step` says; None if there is none, or it fails."""
-        with gathered(errors):
-            return None if self.step is None else ask(self.step)
-        return None
-
-    def _counted(self, began: int | None, errors: list[Exception]) -> int:
-        """Return the step at which `step_trigger` began a clip, or count."""
-        if began is not None:
-            return began
-        with gathered(errors):
-            self._counter.begin(str(self.tag), self.origin, self.loggers)
-        return self.iter
 
     def dump(
         self,
@@ -453,8 +389,8 @@ class Recording:
             streams = [stream for stream in self.streams.values() if not (closing and stream.in_memory)]
             had = [stream for stream in streams if stream.frames]
             beyond, self._beyond = self._beyond, 0
-            asked = self._asked(errors) if step is None and had else step
-            finished, plain = list(self.pending), None
+            asked = self.destination.asked(errors) if step is None and had else step
+            finished, plain = list(self.publisher.pending), None
             for stream in streams:
                 if not stream.frames:
                     stream.began = None if stream.failed else stream.began
@@ -462,28 +398,28 @@ class Recording:
                     continue
                 episode = stream.episode_so_far
                 try:
-                    if any(not isinstance(logger, TensorLogger) for logger in self.loggers):
-                        names.check_name(self._name(stream.label, episode, suffix))
+                    self.destination.check_name(self.destination.name(stream.label, episode, suffix))
                 except TagError as error:  # of the suffix; another one may do
                     errors.append(error)
                     had.remove(stream)
                     continue
-                if not self._wants(episode, errors):
+                if not self.destination.wants(episode, errors):
                     had.remove(stream)
                     stream.delete()
                     continue
                 beyond += stream.beyond
-                at = self._counted(stream.began, errors) if asked is None else asked
+                at = self.destination.counted(stream.began, errors) if asked is None else asked
                 plain = plain or self._describe_plain(stream)
-                finished += self._end(stream, suffix, at, episode)
+                finished += self.publisher.take(stream, suffix, at, episode)
             self.iter += bool(had)
             if not closing and not finished and (suffix, step) != (None, None):
-                self._rename_closed(suffix, step, errors)
+                self.publisher.rename_closed(suffix, step, self._lists(), errors)
             else:
                 if finished or not closing:
-                    self._forget_closed()
-                self._publish(finished, errors, wait_s, closing)
-        after = f"{beyond} frames of {self.tag!r} came after max_frames={self.max_frames} and are not in the video"
+                    self.publisher.forget_closed()
+                self.publisher.publish(finished, self._lists(), errors, wait_s, closing)
+        tag = self.destination.tag
+        after = f"{beyond} frames of {tag!r} came after max_frames={self.max_frames} and are not in the video"
         for text in (after if beyond else None, plain):
             self._tell(text, errors)
 
@@ -493,8 +429,9 @@ class Recording:
             return None
         self._told_of_plain = True
         return (
-            f"all frames of {self.tag!r}, {stream.frames} in number, are {stream.colour}. If they should not be, look "
-            "at what the env draws, and at the values of its frames: value_range= says which are black and white"
+            f"all frames of {self.destination.tag!r}, {stream.frames} in number, are {stream.colour}. If they should "
+            "not be, look at what the env draws, and at the values of its frames: value_range= says which are black "
+            "and white"
         )
 
     @staticmethod
@@ -503,48 +440,6 @@ class Recording:
         if text is not None:
             with gathered(errors, VidrecWarning):
                 warnings.warn(text, VidrecWarning, stacklevel=4)
-
-    def _rename_closed(self, suffix: str | None, step: int | None, errors: list[Exception]) -> None:
-        """Publish what was published when the environment was closed under another name or step, and no more as then.
-
-        An entry of a logger that cannot delete stays.
-        """
-        keep = self.keep if isinstance(self.keep, Retention) else None
-        for entry in self._closed:
-            if keep is not None and entry.episode is not None and not keep.holds(entry.episode):
-                continue  # another one has displaced it
-            name = entry.name if suffix is None else self._name(entry.label, entry.episode, suffix, entry.output)
-            at = entry.step if step is None else step
-            if (name, at) == (entry.name, entry.step):
-                continue
-            for logger, taken in entry.taken:
-                try:
-                    old = answered(taken)
-                    video = next((file for file in entry.videos if file is old), entry.video)
-                    if isinstance(video, Video):
-                        metadata.overwrite(video.path, {**metadata.read(video.path), "step": at})
-                    new = answered(logger.log_video(name, video, at, **self.settings))
-                    if isinstance(old, Video):
-                        if isinstance(new, Video):
-                            self._rename(taken, new)
-                        logger.remove_video(old)
-                except Exception as error:
-                    errors.append(error)
-        self._forget_closed()
-
-    def _rename(self, old: Video, new: Video | None) -> None:
-        """Let all who know of a video know it by its other name, or that it is not there."""
-        if isinstance(self.keep, Retention):
-            self.keep.rename(old, new)
-        for recording in self._originals():
-            recording._published.rename(old, new)
-
-    def _forget_closed(self) -> None:
-        """Delete the files of videos that were kept for another name."""
-        for entry in self._closed:
-            if entry.needs_clip:
-                entry.output.delete_published(entry.video, entry.videos)
-        self._closed.clear()
 
     @contextmanager
     def _publishing(self) -> Iterator[None]:
@@ -571,116 +466,13 @@ class Recording:
         finally:
             self._catches_up = False
 
-    def _end(self, stream: Stream, suffix: str | None, step: int, episode: Episode | None) -> list[Unpublished]:
-        """Return the clips of a stream, which begins anew, as those to publish."""
-        ended = [
-            Unpublished(output, stream.label, self._name(stream.label, episode, suffix, output), step, episode)
-            for output in stream.take()
-        ]
-        for entry in ended:
-            if entry.output.clip is not None:
-                clip = entry.output.clip
-                clip.tag, clip.episode, clip.step = self._tag, episode, step
-        self.pending += ended
-        return ended
-
-    def _publish(
-        self, entries: Sequence[Unpublished], errors: list[Exception], wait_s: float | None, closing: bool = False
-    ) -> None:
-        """Give each logger the videos that it waits for, and wait so long for the answers of those that answer later.
-
-        An entry stays in `pending` until all its loggers have taken the video, or nobody will ever get it.
-        """
-        for entry in entries:
-            self._take_back(entry, errors)
-            self._log(entry, errors, closing)
-        answers = [video.answer for entry in entries for video in entry.under_way]
-        with lifetime.undisturbed():
-            wait(answers, wait_s)
-            for entry in entries:
-                self._take_back(entry, errors)
-                self._conclude(entry, errors)
-
-    def _conclude(self, entry: Unpublished, errors: list[Exception]) -> None:
-        """Let go of a video that every logger has."""
-        if entry not in self.pending or not entry.complete:
-            return
-        self.pending.remove(entry)
-        if entry.stays:
-            self._closed.append(entry)
-        if not entry.stays or not entry.needs_clip:
-            errors += entry.output.delete_published(entry.video, entry.videos)
-
-    def _log(self, entry: Unpublished, errors: list[Exception], closing: bool) -> None:
-        """Call the loggers that wait for a video."""
-        output = entry.output
-        if not output.loggers:
-            return
-        try:
-            entry.video = output.finished()
-        except Exception as error:
-            errors.append(error)
-            if output.error is not None or isinstance(error, EncoderError):  # it names what is left
-                self.pending.remove(entry)
-                output.detach()
-            return
-        with lifetime.undisturbed():
-            output.loggers = [self._current(logger) for logger in output.loggers]
-            entry.stays = closing
-            published, failed = output.publish(entry.name, entry.video, entry.step, self.settings)
-            entry.taken += published
-            self._conclude(entry, errors)
-        for logger, why in failed:
-            self._refused(entry, logger, why, errors)
-        keep = self.keep if isinstance(self.keep, Retention) else None
-        for logger, taken in published:
-            video = taken if isinstance(taken, Video) else None
-            if entry.episode is not None and keep is not None:
-                with gathered(errors):
-                    keep.add(entry.episode, video, logger)
-            if video is not None:
-                for recording in self._originals():
-                    recording._published.add(Entry(video, entry.episode, keep))
-            if isinstance(taken, SentVideo):
-                taken.answer.add_done_callback(entry.delete_if_complete)
-
-    def _take_back(self, entry: Unpublished, errors: list[Exception]) -> None:
-        """Let loggers wait for a video again that have answered that they do not take it."""
-        for logger, video, error in entry.refused():
-            self._rename(video, None)
-            self._refused(entry, logger, error, errors)
-        for _, video in entry.taken:
-            if isinstance(video, SentVideo) and video.answer.done() and video.answer.result() is None:
-                self._rename(video, None)  # it is in no file there
-
-    def _refused(self, entry: Unpublished, logger: VideoLogger, error: Exception, errors: list[Exception]) -> None:
-        """Append an error, and note where the video is."""
-        errors.append(error)
-        if not isinstance(error, VidrecWarning):
-            where = f"in {entry.video.path}" if isinstance(entry.video, Video) else "in memory"
-            whose = "" if len(self.loggers) == 1 else f" for {logger!r}"
-            add_note(error, f"the video {entry.name!r} is kept{whose}, {where}; call dump() again to log it")
-
-    @property
-    def _tag(self) -> str | None:
-        return None if self.tag is None else str(self.tag)
-
-    def _current(self, logger: VideoLogger) -> VideoLogger:
-        """Return the logger that a video goes to: the recorder may have another of the same kind by now."""
-        if any(own is logger for own in self.loggers) or len(self.loggers) > 1:
-            return logger
-        return self.loggers[0] if type(self.loggers[0]) is type(logger) else logger
-
     def delete(self) -> None:
         """Delete all that was recorded since the last dump."""
         with self.lock:
             for stream in self.streams.values():
                 stream.delete()
-            for entry in self.pending:
-                if entry.output.loggers:
-                    entry.output.delete()
-            self.pending = [entry for entry in self.pending if not entry.output.loggers]
-            if not self.pending:
+            self.publisher.delete()
+            if not self.publisher.pending:
                 lifetime.release(self)
 
     def _family(self) -> list["Recording"]:
@@ -695,6 +487,10 @@ class Recording:
         above = [one for ancestor in self.lineage[:-1] if (one := _living.get(ancestor)) is not None]
         return [self, *(one for one in above if (env := one.env()) is None or self.env() in (None, env))]
 
+    def _lists(self) -> list[Published]:
+        """The lists of published videos that one of this recording is in."""
+        return [recording._published for recording in self._originals()]
+
     def _end_published(self) -> None:
         """Begin the list of videos anew, and those of the copies that a dump reaches."""
         for recording in list(_living.values()):
@@ -706,16 +502,6 @@ class Recording:
         """The videos that were published since the last dump and by it, those of copies included, in order."""
         return self._published.videos
 
-    def _name(
-        self, label: str | None, episode: Episode | None, suffix: str | None = None, output: Output | None = None
-    ) -> str:
-        """Return the name of a video; a logger that takes tensors is told none of the origin, as in TorchRL."""
-        in_memory = output is not None and output.clip is not None and output.clip.in_memory
-        where = None if in_memory else self.origin
-        parts = [self.tag, where, label, suffix]
-        parts += [] if episode is None or not episode.numbered else [f"ep{episode.number}"]
-        return "_".join(str(part) for part in parts if part is not None)
-
     def detach(self) -> None:
         """Let go of what belongs to the parent: called in a forked child."""
         self.lock = threading.RLock()  # whoever held it is not in this process
@@ -723,10 +509,7 @@ class Recording:
         self._later.clear()
         for stream in self.streams.values():
             stream.detach()
-        for entry in (*self.pending, *self._closed):
-            entry.output.detach()
-        self.pending.clear()
-        self._closed.clear()
+        self.publisher.detach()
         self._published = Published()
 
 

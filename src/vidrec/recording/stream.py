@@ -1,76 +1,17 @@
-"""Stream, what is recorded of one env, or of all in one frame, clip after clip; and what of it is not yet published."""
+"""Stream, what is recorded of one env, or of all in one frame, clip after clip."""
 
-from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vidrec.clips import Clip, TailClip, Video
+from vidrec.clips import Clip, TailClip
 from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError
 from vidrec.frames import Arriving
-from vidrec.loggers.base import SentVideo, VideoLogger, answered
+from vidrec.loggers.base import VideoLogger
 from vidrec.loggers.outputs import Output, open_outputs, raise_if_all_failed
-
-
-@dataclass(eq=False)
-class Unpublished:
-    """A finished output, for the loggers that have not taken its video yet, under its own name and step."""
-
-    output: Output
-    label: str | None
-    name: str
-    step: int
-    episode: Episode | None
-    taken: list[tuple[VideoLogger, Any]] = field(default_factory=list)
-    """The loggers that have it, or that it was sent to, and what each returned."""
-    video: Any = None
-    """What the clip made."""
-    stays: bool = False
-    """Whether it may be logged again under another name, for which the clip is needed."""
-
-    @property
-    def under_way(self) -> list[SentVideo]:
-        """What was sent to loggers that have not answered yet."""
-        return [video for _, video in self.taken if isinstance(video, SentVideo) and not video.answer.done()]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every logger has it."""
-        return not self.output.loggers and not self.under_way
-
-    def refused(self) -> list[tuple[VideoLogger, SentVideo, Exception]]:
-        """Return what loggers have answered that do not take it after all; they wait for it again."""
-        found = []
-        for logger, video in list(self.taken):
-            error = video.answer.exception() if isinstance(video, SentVideo) and video.answer.done() else None
-            if isinstance(error, Exception):
-                self.taken.remove((logger, video))
-                self.output.loggers.append(logger)
-                found.append((logger, video, error))
-        return found
-
-    def delete_if_complete(self, answer: "Future[Any]") -> None:
-        """Delete the file of the clip if every logger has the video; called in a thread, when one has answered."""
-        sent = [video for _, video in self.taken if isinstance(video, SentVideo)]
-        if self.complete and not self.stays and not any(video.answer.exception() for video in sent):
-            with suppress(Exception):
-                self.output.delete_published(self.video, self.videos)
-
-    @property
-    def videos(self) -> list[Video]:
-        """The files that loggers have of it on this machine."""
-        files = [video for video in (answered(video) for _, video in self.taken) if isinstance(video, Video)]
-        return [video for video in files if video.url is None and video.path.is_file()]
-
-    @property
-    def needs_clip(self) -> bool:
-        """Whether a logger has it in no file, so that it can be logged again from that of the clip alone."""
-        return len(self.videos) < len(self.taken)
 
 
 @dataclass(eq=False)

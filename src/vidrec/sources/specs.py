@@ -1,12 +1,17 @@
-"""What an environment says of an entry: whether it is a stack of frames, and the bounds of its values."""
+"""What an environment says of an entry: whether it is a stack of frames, its bounds, how many agents it has."""
+
+import textwrap
+from collections.abc import Mapping
 
 import torch
+from tensordict import TensorDictBase
 from tensordict.utils import NestedKey, unravel_key
 from torchrl.data.tensor_specs import Bounded, TensorSpec
 from torchrl.envs import EnvBase
 from torchrl.envs.transforms import CatFrames, Transform
 
-from vidrec.frames import Stack
+from vidrec.errors import SettingError
+from vidrec.frames import Reading, Stack, agents_in
 from vidrec.sources.chain import parts_before
 
 STACKS = {"FrameStackObservation": "stack_size", "FrameStack": "num_stack"}
@@ -46,6 +51,47 @@ def bounds_of(spec: TensorSpec | None) -> tuple[float, float] | None:
             bounded = spec.dtype.itemsize < 4 or high - low < 2 ** (8 * spec.dtype.itemsize - 1) - 1
         return (low, high) if bounded and low < high else None
     return None if spec is None else ALL_VALUES.get(spec.dtype)
+
+
+def resolved(given: Mapping[NestedKey, Reading], transform: Transform) -> list[tuple[NestedKey, str, Reading]]:
+    """Return each entry, its name, and how it is read: as the user says, and else as the environment or buffer says."""
+    auto = any(reading.auto for reading in given.values())
+    spec = transform.parent.full_observation_spec if auto and transform.parent is not None else None
+    found = []
+    for key, reading in given.items():
+        hint = None if reading.layout or reading.stack else stack_of(transform, key)
+        bounds = None if spec is None else bounds_of(spec.get(key, None))
+        found.append((key, repr(key), reading.resolved(hint, bounds)))
+    return found
+
+
+def agents_of(entry: tuple[NestedKey, str, Reading], transform: Transform, batch_size: torch.Size) -> int | None:
+    """Return how many agents each env has, by the spec of an entry; None if it has none.
+
+    Raises:
+        SettingError: the environment has no spec of it.
+    """
+    key, name, reading = entry
+    specs = None if transform.parent is None else transform.parent.full_observation_spec
+    spec = None if specs is None else specs.get(key, None)
+    if specs is None or spec is None:
+        raise SettingError(
+            f"by_agent=True counts the agents by the spec of {name}, and the env has none; give it one, in the "
+            "observation_spec of the env or in transform_observation_spec of the transform that makes the entry"
+        )
+    dims = 0 if isinstance(key, str) else len(specs[key[:-1]].shape) - len(batch_size)
+    return agents_in(spec.shape, reading, len(batch_size), dims)
+
+
+def missing(key: NestedKey, tensordict: TensorDictBase) -> str:
+    """Return what to do about an entry that is not there."""
+    there = textwrap.shorten(", ".join(sorted(map(repr, tensordict.keys(True, True)))), 200) or "none"
+    return (
+        f"there is no entry {key!r} to record; there are {there}. Pixels come with from_pixels=True of GymEnv, "
+        "DMControlEnv and others, or from PixelRenderTransform before the recorder; with render=True the recorder has "
+        "them drawn, and the data need none. Both need an env that can render (render_mode='rgb_array'). in_keys= "
+        "names an entry that holds frames"
+    )
 
 
 def _stack_of_gym(env: EnvBase, key: NestedKey) -> Stack | None:
