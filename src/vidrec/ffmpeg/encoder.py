@@ -116,14 +116,15 @@ class Encoder:
         with forks.lock:  # a child that is forked meanwhile would hold FFmpeg's input open
             self._start(command)
             forks.detach_in_child(self)  # as long as a child has this end of the pipe, FFmpeg never sees it end
-        os.set_blocking(self._pipe.fileno(), False)
+        self._input = self._pipe.fileno()
+        os.set_blocking(self._input, False)
         if sys.platform == "linux":
             import fcntl
 
             with contextlib.suppress(OSError):  # beyond the user's limit: slower, not wrong
-                fcntl.fcntl(self._pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                fcntl.fcntl(self._input, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self._room = select.poll()
-        self._room.register(self._pipe.fileno(), select.POLLOUT)
+        self._room.register(self._input, select.POLLOUT)
 
     def _start(self, command: list[str]) -> None:
         # Frames are counted by FFmpeg itself, in the progress report that it writes at its end. That and its stderr go
@@ -165,17 +166,18 @@ class Encoder:
         """
         if self._failure is not None:
             raise self._failure
+        buffers: list[Any]
         if self._planar:
             green, blue, red = frame[..., 1], frame[..., 2], frame[..., 0]
             if not green.flags.c_contiguous:
                 green, blue, red = green.copy(), blue.copy(), red.copy()
-            buffers = [green.data, blue.data, red.data]
+            buffers = [green, blue, red]
         else:
-            buffers = [frame.data if frame.flags.c_contiguous else frame.copy().data]
+            buffers = [frame if frame.flags.c_contiguous else frame.copy()]
         try:
             while buffers:
                 try:
-                    written = os.writev(self._pipe.fileno(), buffers)
+                    written = os.writev(self._input, buffers)
                 except BlockingIOError:
                     if not self._room.poll(1000):
                         self._wait(lambda: bool(self._room.poll(1000)))
@@ -183,7 +185,7 @@ class Encoder:
                 while buffers and written >= buffers[0].nbytes:
                     written -= buffers.pop(0).nbytes
                 if written:
-                    buffers[0] = buffers[0].cast("B")[written:]
+                    buffers[0] = memoryview(buffers[0]).cast("B")[written:]
         except BrokenPipeError:
             self._wait(lambda: self._ended(1))
             raise self._failed(f"stopped with exit code {self._process.returncode}") from None
@@ -197,7 +199,7 @@ class Encoder:
         if self._failure is not None:
             raise self._failure
         with forks.lock:  # a child that is forked in between would hold open what is closed here already
-            self._pipe.close()
+            self._close_input()
         self._wait(lambda: self._ended(1))
         self._progress.seek(0)
         frames = count_frames(self._progress.read().decode())
@@ -208,14 +210,14 @@ class Encoder:
 
     def kill(self) -> None:
         """End FFmpeg at once, whatever it was doing; what it had written stays."""
-        self._pipe.close()
+        self._close_input()
         self._process.kill()
         self._process.wait()
         self._close()
 
     def detach(self) -> None:
         """Close the descriptors, and leave FFmpeg to the process that started it: called in a forked child."""
-        self._pipe.close()
+        self._close_input()
         self._process.returncode = 0  # not ours to wait for
         self._close()
 
@@ -227,10 +229,9 @@ class Encoder:
 
     def _wait(self, ready: Callable[[], bool]) -> None:
         """Call `ready`, which may take a second, until it is true, FFmpeg's end included, or FFmpeg is stuck."""
-        last, since = self._signs_of_life(), time.monotonic()
+        last, since = None, time.monotonic()
         while not ready():
-            signs = self._signs_of_life()
-            if signs != last:
+            if (signs := self._signs_of_life()) != last:
                 last, since = signs, time.monotonic()
             elif time.monotonic() - since > self.timeout_s:
                 self._process.kill()
@@ -250,12 +251,16 @@ class Encoder:
             return size, []
 
     def _failed(self, how: str) -> EncoderError:
-        self._pipe.close()
+        self._close_input()
         stderr = os.pread(self._stderr, MAX_STDERR_BYTES, self._stderr_begin).decode(errors="replace").strip()
         self._close()
         kept = f"what it had written is in {self.path}" if os.path.exists(self.path) else f"it wrote no {self.path}"
         self._failure = EncoderError(f"FFmpeg {how}; {kept}. It said: {stderr or 'nothing'}")
         return self._failure
+
+    def _close_input(self) -> None:
+        self._input = -1  # its number may be another file's from now on
+        self._pipe.close()
 
     def _close(self) -> None:
         self._progress.close()

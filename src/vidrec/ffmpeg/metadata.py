@@ -43,9 +43,10 @@ def text(known: Mapping[str, Any]) -> str:
     '{"vidrec": "0.1.0", "step": 1000, "tag": "eval"}'
     """
     told: dict[str, Any] = {"vidrec": __version__}
+    room = ROOM - len(_json(told))
     for name in COLUMNS:
-        if (value := known.get(name)) is not None and len(_json(more := {**told, name: value})) <= ROOM:
-            told = more
+        if (value := known.get(name)) is not None and (needs := len(_json({name: value}))) <= room:
+            told[name], room = value, room - needs  # two braces take as much as a comma and a space
     return _json(told).ljust(ROOM)
 
 

@@ -4,6 +4,7 @@ import csv
 import re
 import warnings
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
     def __init__(self, log_dir: Place, *, video_format: str = "mp4", video_fps: Any = 30) -> None:
         super().__init__(place(log_dir), video_format=video_format, video_fps=video_fps)
 
-    @property
+    @cached_property
     def _index(self) -> VideoIndex:
         return VideoIndex(Path(self.log_dir))
 

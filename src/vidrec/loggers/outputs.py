@@ -10,7 +10,7 @@ from vidrec.errors import ExtraError, SettingError, TagError, VidrecWarning, rai
 from vidrec.loggers.base import VideoLogger
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Output:
     """A clip, and the loggers that wait for its video.
 

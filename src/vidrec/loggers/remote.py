@@ -16,6 +16,9 @@ from vidrec.loggers.uploads import Uploader, Uploads
 _STEP = re.compile(r"_(\d+)(_p[0-9a-f]{16})?(_\d+)?\.")
 """How the name of a video ends: with its step, the mark of a spool, and a number if the name was taken."""
 
+OF_THIS_SPOOL = ("_uploader", "log_dir", "_index")
+"""What another process, and whoever logs after `close`, has of its own."""
+
 
 class RemoteExperiment(CSVExperiment):
     """An experiment at a URL: a folder of this process, its spool, from which all goes up.
@@ -94,12 +97,12 @@ class RemoteExperiment(CSVExperiment):
         for file in self.files.values():
             file.close()
         self.files.clear()
-        for name in ("_uploader", "log_dir"):
+        for name in OF_THIS_SPOOL:
             self.__dict__.pop(name, None)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {name: value for name, value in state.items() if name not in ("_uploader", "log_dir")}
+        return {name: value for name, value in state.items() if name not in OF_THIS_SPOOL}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -14,7 +14,7 @@ from vidrec.loggers.base import VideoLogger
 from vidrec.loggers.outputs import Output, open_outputs, raise_if_all_failed
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Stream:
     """What is recorded of one env, or of all in one frame.
 

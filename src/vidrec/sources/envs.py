@@ -119,7 +119,7 @@ class EnvSource:
             for read in self._read_rewards:
                 if (reward := read(tensordict)) is not None:
                     values = reward.detach().cpu().numpy().reshape(self._count, -1)
-                    self._returns += values.sum(1, float)[self._chosen]
+                    self._returns += values[self._chosen].sum(1, float)
         elif self._follows_late:
             self._follow_late(tensordict)
         elif self.ends:  # by a `step_trigger`
