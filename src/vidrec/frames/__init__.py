@@ -13,6 +13,7 @@ from vidrec.frames.pixels import center_crop as center_crop
 from vidrec.frames.pixels import grid as grid
 from vidrec.frames.pixels import is_black as is_black
 from vidrec.frames.pixels import side_by_side as side_by_side
+from vidrec.frames.pixels import spaced as spaced
 from vidrec.frames.pixels import take as take
 from vidrec.frames.pixels import to_rgb as to_rgb
 from vidrec.frames.reading import Found as Found

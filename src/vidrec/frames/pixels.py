@@ -81,14 +81,26 @@ def to_rgb(
     return torch.from_numpy(pixels)
 
 
-def take(x: Tensor, at: NDArray[np.integer]) -> Tensor:
+def spaced(at: NDArray[np.integer]) -> NDArray[np.integer] | slice:
+    """Return a slice instead of numbers that are evenly spaced, which gives a view.
+
+    >>> spaced(np.array([2, 4, 6]))
+    slice(2, 7, 2)
+    """
+    apart = np.diff(at)
+    if len(at) and not ((apart == apart[:1]).all() and (apart > 0).all()):
+        return at
+    return slice(int(at[0]), int(at[-1]) + 1, int(apart[0]) if len(apart) else 1) if len(at) else slice(0)
+
+
+def take(x: Tensor, at: NDArray[np.integer] | slice) -> Tensor:
     """Return the frames number `at`, a view if they are evenly spaced.
 
     By numpy: in a forked process torch's own indexing waits for threads that are not there.
     """
-    apart = np.diff(at)
-    if len(at) == 0 or ((apart == apart[:1]).all() and (apart > 0).all()):
-        return x[int(at[0]) : int(at[-1]) + 1 : int(apart[0]) if len(apart) else 1] if len(at) else x[:0]
+    at = at if isinstance(at, slice) else spaced(at)
+    if isinstance(at, slice):
+        return x[at]
     if not x.is_cpu:  # numbers that are copied to a CUDA device are waited for
         return torch.stack([x[i] for i in at.tolist()])
     if x.is_floating_point() and x.element_size() < 4:  # bfloat16 and float8, which numpy does not have

@@ -21,7 +21,7 @@ from torchrl.envs.transforms import AutoResetTransform, VecGymEnvTransform
 
 from vidrec.episode import Episode, RunningEpisode, Steps
 from vidrec.errors import FrameError, raise_first
-from vidrec.frames import Entries, by_agent, take
+from vidrec.frames import Entries, by_agent, spaced, take
 from vidrec.recording.stream import Stream
 from vidrec.sources.captions import EnvCaptions
 from vidrec.sources.flags import Flags, all_of, holds_true, outermost, reader, sum_of
@@ -73,6 +73,8 @@ class EnvSource:
         if self.by_env:
             envs = chosen if self._count > 1 else [None]
             self.streams = [stream(env_id, at) for env_id in envs for at in (range(agents) if agents else [None])]
+        numbers = [stream.at(self._agents) for stream in self.streams] if self.by_env else self._chosen
+        self._recorded = spaced(np.asarray(numbers))  # which of all frames
         self._all = len(self._chosen) == len(chosen) == self._count
         self.picks = self.by_env or not self._all
         self.ends = self.by_episode or selection.step_trigger is not None
@@ -214,7 +216,8 @@ class EnvSource:
                 )
         if self.by_env and len(streams) == expected:
             return entries
-        at = np.array([stream.at(self._agents) for stream in streams]) if self.by_env else self._chosen
+        every = not self.by_env or len(streams) == len(self.streams)
+        at = self._recorded if every else np.array([stream.at(self._agents) for stream in streams])
         return entries.choose(lambda frames, name: take(frames, at))
 
     def envs_of(self, streams: Sequence[Stream]) -> list[tuple[int | None, int | None]]:
