@@ -2,9 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all test-ffmpegs test-versions check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel screens captions commands clean
+.PHONY: install demo test test-all test-ffmpegs test-versions test-pythons check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel screens captions commands clean
 
 FUZZ_SECONDS ?= 600
+
+# the oldest and the newest; each is an interpreter on PATH, with ensurepip
+PYTHONS ?= python3.10 python3.14
 
 # what is compiled is kept, for all the processes that tests start
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,6 +47,15 @@ PARALLEL := -n 3 --dist worksteal
 		hydra-core tqdm vmas
 	@touch $@
 
+# another Python takes other versions of some packages: the newest that it has wheels of
+.venvs/.python%: pyproject.toml tests/pythons.txt
+	python$* -m venv .venvs/python$*
+	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --upgrade pip
+	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/pythons.txt torch
+	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/pythons.txt \
+		--editable ".[examples,cli,tensorboard,wandb,colormap]" pytest pytest-timeout pytest-xdist hypothesis hydra-core vmas
+	@touch $@
+
 # BenchMARL asks for the oldest TorchRL, and for torchvision, of which this torch has none and which it does not need here
 .venvs/.benchmarl: .venvs/.oldest
 	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps benchmarl==1.5.2
@@ -78,7 +90,7 @@ test-all: .venv/.dev  ## all tests, with full products, 100 kills and 10,000 cli
 check: .venv/.dev  ## lint, format, types, and the contract between the folders
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
+	for version in 3.10 3.14; do $(BIN)/mypy --python-version $$version || exit 1; done
 	$(BIN)/lint-imports
 
 cover: .venv/.dev  ## which lines and branches the tests run; fails below 95 %
@@ -103,6 +115,11 @@ test-versions: .venvs/.oldest .venvs/.between .venvs/.benchmarl  ## the core of 
 		.venvs/$$versions/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS) || exit 1; \
 	done
 	.venvs/oldest/bin/python -m pytest -q -W ignore tests/test_benchmarl.py
+
+test-pythons: $(addprefix .venvs/.,$(PYTHONS))  ## the core of the tests, and what FFmpeg does, with other Pythons
+	for python in $(PYTHONS); do \
+		.venvs/$$python/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS) $(FFMPEG_TESTS) || exit 1; \
+	done
 
 soak: .venv/.dev  ## the tests of what may go wrong, with 100 kills and 10,000 clips
 	VIDREC_KILLS=100 VIDREC_CLIPS=10000 $(PYTEST) $(PARALLEL) tests/test_faults.py

@@ -405,7 +405,7 @@ def moments(monkeypatch, tmp_path):
     for module in (ffmpeg_files, program):
         watch(module, "run_ffmpeg", lambda args: args[-1].startswith(f"file:{here}"))
     watch(os, "link", lambda *paths: True)
-    watch(os, "unlink", lambda path, **_: str(path).startswith(here))
+    watch(Path, "unlink", lambda path, **_: str(path).startswith(here))
     watch(VideoIndex, "add", lambda *_: True)
     yield copies
     monkeypatch.undo()
