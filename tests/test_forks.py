@@ -403,6 +403,9 @@ def test_a_sigterm_that_comes_to_a_child_before_it_is_ready_ends_it():
 
 def test_a_sigterm_in_a_loop_of_forks_ends_it_once_and_finishes_the_clip():
     code, output, errors = run("""
+    import warnings
+
+    warnings.filterwarnings("ignore", category=DeprecationWarning)  # since 3.12, Python warns of the thread below
     recorder = record()
     threading.Timer(0.3, terminate).start()
     until = time.monotonic() + 20
