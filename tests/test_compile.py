@@ -1,5 +1,7 @@
 """A compiled `env.step` records each frame once, in one graph; TorchRL's recorder compiles again for each frame."""
 
+import shutil
+
 import pytest
 import torch
 import torchrl.record
@@ -65,10 +67,15 @@ def greys(video):
     return video[0, :, 0, 0, 0].tolist()
 
 
-def test_each_frame_is_recorded_once_in_one_graph_that_is_not_compiled_again(counts):
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own
+@pytest.mark.parametrize(
+    "backend",
+    ["aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(not shutil.which("g++"), reason="no compiler"))],
+)
+def test_each_frame_is_recorded_once_in_one_graph_that_is_not_compiled_again(counts, backend):
     logger = KeepLogger()
     env = TransformedEnv(TensorEnv(), Compose(VideoRecorder(logger, "video", skip=1), StepCounter()))
-    assert walk(env, 40) == list(range(1, 41))
+    assert walk(env, 40, backend=backend) == list(range(1, 41))
     env.transform.dump()
     assert greys(logger.videos[0]) == list(range(41))
     # one for what `reset` returned, and one for what a step did

@@ -29,7 +29,7 @@ from torchrl.envs import (
     TransformedEnv,
     check_env_specs,
 )
-from torchrl.envs.transforms import FrameSkipTransform
+from torchrl.envs.transforms import FrameSkipTransform, NoopResetEnv
 from worlds import FailingLogger, KeepLogger, PixelsEnv
 
 from vidrec import (
@@ -593,6 +593,18 @@ def test_what_a_transform_that_steps_its_parent_sees_is_in_the_same_video():
     env.rollout(3)
     recorder.dump()
     assert [numbers_in(path) for path in videos()] == [list(range(10))]
+
+
+@pytest.mark.parametrize("theirs", [True, False])
+def test_the_steps_of_noops_are_in_the_video_of_each_dump_and_in_torchrls_of_the_first_only(theirs):
+    logger = KeepLogger()
+    recorder = (torchrl.record.VideoRecorder if theirs else VideoRecorder)(logger, "video", skip=1)
+    env = TransformedEnv(PixelsEnv(), Compose(recorder, NoopResetEnv(3, random=False)))
+    for _ in range(2):
+        env.rollout(4)
+        recorder.dump()
+    seen = [[read_number(frame.permute(1, 2, 0)) for frame in video[0]] for video in logger.videos]
+    assert seen == [list(range(8)), [8, 12, 13, 14, 15] if theirs else list(range(8, 16))]
 
 
 def test_in_inference_mode_and_with_gradients_frames_are_recorded_all_the_same():
