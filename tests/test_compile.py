@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 import torchrl.record
+from conftest import missing
 from tensordict import TensorDict
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
@@ -68,11 +69,10 @@ def greys(video):
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own
-@pytest.mark.parametrize(
-    "backend",
-    ["aot_eager", pytest.param("inductor", marks=pytest.mark.skipif(not shutil.which("g++"), reason="no compiler"))],
-)
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.long)])
 def test_each_frame_is_recorded_once_in_one_graph_that_is_not_compiled_again(counts, backend):
+    if backend == "inductor" and not shutil.which("g++"):
+        missing("there is no compiler, g++")
     logger = KeepLogger()
     env = TransformedEnv(TensorEnv(), Compose(VideoRecorder(logger, "video", skip=1), StepCounter()))
     assert walk(env, 40, backend=backend) == list(range(1, 41))
