@@ -1,5 +1,7 @@
 """Videos are published in the background where the logger runs in another process: nobody waits for a slow one."""
 
+import concurrent.futures
+import copy
 import multiprocessing
 import os
 import pickle
@@ -19,6 +21,8 @@ from worlds import name_of
 import vidrec
 from vidrec import CSVLogger, ServiceError, TeeLogger, VideoRecorder, keep_best
 from vidrec.loggers import SentVideo, service
+from vidrec.recording import publishing
+from vidrec.recording.recording import WAIT_S
 
 pytestmark = since_torchrl("0.14")
 
@@ -72,6 +76,18 @@ def test_dump_does_not_wait_and_the_video_knows_its_place_when_it_has_one(logger
     assert (type(there).__name__, there.path) == ("Video", video.path)
     assert wait_for(lambda: not parts(), 10) or not parts()  # without another dump
     assert recorder.dump() is None
+
+
+def test_a_dump_waits_once_for_the_videos_of_all_copies(logger, monkeypatch):
+    waits, wait = [], concurrent.futures.wait
+    monkeypatch.setattr(publishing, "wait", lambda answers, wait_s: waits.append(wait_s) or wait(answers, wait_s))
+    recorder = recorded(logger)
+    copies = [copy.deepcopy(recorder) for _ in range(3)]
+    for each in copies:
+        each._apply_transform(numbered(9))
+    recorder.dump(step=0)
+    assert 0 < waits[0] <= WAIT_S
+    assert waits[1:] == [0, 0, 0]
 
 
 def test_episodes_go_on_while_the_logger_takes_its_time(logger):

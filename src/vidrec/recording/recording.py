@@ -13,6 +13,7 @@ recording deletes the file once every logger has it.
 
 import copy
 import threading
+import time
 import uuid
 import warnings
 import weakref
@@ -341,7 +342,7 @@ class Recording:
     ) -> Video | Failure | None:
         """Finish and publish this recording and those of its copies; return the last video, None if there is none.
 
-        Waits so long for loggers that publish in the background; None is as long as it takes.
+        Waits so long in all for loggers that publish in the background; None is as long as it takes.
 
         What cannot be published waits, under its own name and step, for the next dump, and does not keep the others
         from theirs. The first error is raised in the end, or all of them are returned.
@@ -355,8 +356,10 @@ class Recording:
                 if not self._catches_up and (suffix, step) not in self._later:
                     self._later.append((suffix, step))
                 return None
+            until = None if closing or wait_s is None else time.monotonic() + wait_s
             for recording in [self] if alone else self._family():
-                recording._dump(suffix, step, errors, None if closing else wait_s, closing)
+                left_s = None if until is None else max(0, until - time.monotonic())
+                recording._dump(suffix, step, errors, left_s, closing)
                 if recording is not self and self.on_error == "warn":
                     self.failures.join(recording.failures)
                     if not recording.waiting:
