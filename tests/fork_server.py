@@ -6,7 +6,6 @@ child's id and, once it has ended, its wait status.
 """
 
 import atexit
-import builtins
 import ctypes
 import gc
 import importlib
@@ -96,13 +95,12 @@ def become(streams, *, path, args, cwd, env, new_session):
 class Last:
     """Ends a process once Python has taken all modules to pieces: to free each string takes longer than most scripts.
 
-    It is the last entry of `builtins`, which are the last module to go.
+    It is the last entry of `sys`, which goes after all modules but `builtins`.
     """
 
     status = None
 
     def __enter__(self):
-        self.streams = [sys.stdout, sys.stderr]
         return self
 
     def __exit__(self, kind, error, _):
@@ -111,10 +109,11 @@ class Last:
         elif kind is SystemExit and (error.code is None or isinstance(error.code, int)):
             self.status = (error.code or 0) & 255
         # all else ends as Python ends it
+        self.streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
 
     def __del__(self, end=os._exit):
         if self.status is not None:
-            for stream in self.streams:
+            for stream in self.streams:  # what objects have said that were deleted meanwhile
                 if not stream.closed:
                     stream.flush()
             end(self.status)
@@ -133,7 +132,6 @@ if request := requests(socket.socket(fileno=int(sys.argv[1]))):
     watched(request[1][:3], request[1][3])
     script = request[0].pop("script")
     code = compile(script, request[0]["path"] or "<string>", "exec")
-    namespace = become(request[1][:3], **request[0])
-    # nothing comes after this, so that the script ends as it does by itself
-    with Last() as builtins.the_last_to_go:
-        exec(code, namespace)
+    # nothing comes after this, and nothing else has what the script has, so that it ends as it does by itself
+    with Last() as sys.the_last_to_go:
+        exec(code, become(request[1][:3], **request[0]))
