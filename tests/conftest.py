@@ -67,12 +67,12 @@ if "TESTS_ENCODED" not in os.environ:
 ENCODED = os.environ["TESTS_ENCODED"].split()
 
 
-def product(**values):
+def product(*, pairs=True, **values):
     """Parametrize a test with all combinations of values, of which those that add no pair are long.
 
-    Where there are two parameters, those are long that add no value.
+    Where there are two parameters, or `pairs` is false, those are long that add no value.
     """
-    strength = min(2, len(values) - 1)
+    strength = min(2, len(values) - 1) if pairs else 1
 
     def parts(combination):
         return set(itertools.combinations(enumerate(map(repr, combination)), strength))

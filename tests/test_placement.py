@@ -514,7 +514,7 @@ def test_a_collector_records_what_it_collects(tmp_path):
 
 
 @NESTED
-@pytest.mark.parametrize("kind", [MultiSyncCollector, MultiAsyncCollector])
+@pytest.mark.parametrize("kind", some([MultiSyncCollector, MultiAsyncCollector], MultiSyncCollector))
 def test_a_collector_of_several_processes_records_what_it_collects(kind, tmp_path):
     logger = CSVLogger("run", video_format="mkv")
     collector = kind(
