@@ -34,9 +34,11 @@ multiprocessing.util.get_temp_dir()
 
 # a worker gets all that one of "spawn" gets, but not the seconds to import torch: what it is forked from has that
 multiprocessing.set_start_method("forkserver", force=True)
-multiprocessing.set_forkserver_preload(["torch.utils.data", "torchrl.collectors", "torchrl.record.loggers"])
+multiprocessing.set_forkserver_preload(
+    ["torch.utils.data", "torchrl.collectors", "torchrl.record.loggers", "moviepy.video.io.ffmpeg_reader", "pytest"]
+)
 SERVICE = {"service_backend": "process", "service_backend_options": {"context": "forkserver"}}
-START_METHODS = ["fork", "forkserver", pytest.param("spawn", marks=pytest.mark.long)]
+START_METHODS = ["fork", *(pytest.param(method, marks=pytest.mark.long) for method in ("forkserver", "spawn"))]
 
 # what is garbage at a fork is for the parent to free: simulators that have drawn wait for threads that no child has
 os.register_at_fork(before=gc.freeze, after_in_parent=gc.unfreeze)
@@ -59,15 +61,18 @@ def is_encoded(video_format):
     return True
 
 
-ENCODED = [*OLD_ENCODED, *filter(is_encoded, ["webp"])]
+# FFmpeg is asked once, and not by each process of a test that imports this file
+if "TESTS_ENCODED" not in os.environ:
+    os.environ["TESTS_ENCODED"] = " ".join([*OLD_ENCODED, *filter(is_encoded, ["webp"])])
+ENCODED = os.environ["TESTS_ENCODED"].split()
 
 
-def product(**values):
+def product(*, pairs=True, **values):
     """Parametrize a test with all combinations of values, of which those that add no pair are long.
 
-    Where there are two parameters, those are long that add no value.
+    Where there are two parameters, or `pairs` is false, those are long that add no value.
     """
-    strength = min(2, len(values) - 1)
+    strength = min(2, len(values) - 1) if pairs else 1
 
     def parts(combination):
         return set(itertools.combinations(enumerate(map(repr, combination)), strength))
@@ -86,6 +91,11 @@ def product(**values):
         for combination in combinations
     ]
     return pytest.mark.parametrize(list(values), marked)
+
+
+def some(values, *short):
+    """Return values for a parameter, of which those are long that are not named."""
+    return [value if value in short else pytest.param(value, marks=pytest.mark.long) for value in values]
 
 
 def missing(what: str) -> None:

@@ -9,6 +9,7 @@ import atexit
 import ctypes
 import gc
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -91,9 +92,38 @@ def become(streams, *, path, args, cwd, env, new_session):
     return vars(main)
 
 
+class Last:
+    """Ends a process once Python has taken all modules to pieces: to free each string takes longer than most scripts.
+
+    It is the last entry of `sys`, which goes after all modules but `builtins`.
+    """
+
+    status = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _):
+        if error is None:
+            self.status = 0
+        elif kind is SystemExit and (error.code is None or isinstance(error.code, int)):
+            self.status = (error.code or 0) & 255
+        # all else ends as Python ends it
+        self.streams = [sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__]
+
+    def __del__(self, end=os._exit):
+        if self.status is not None:
+            for stream in self.streams:  # what objects have said that were deleted meanwhile
+                if not stream.closed:
+                    stream.flush()
+            end(self.status)
+
+
 for module in sys.argv[2:]:
     importlib.import_module(module)
 imported = set(sys.modules) - own
+# to know the files of all modules takes long, and torch asks for them when it is told of an operator
+inspect.getmodule(inspect.currentframe(), "no file of theirs")
 for finalizer in list(weakref.finalize._registry):
     finalizer.atexit = False
 gc.freeze()  # a child that looks at each object of torch's as it ends copies them all
@@ -101,5 +131,7 @@ signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the watchers
 if request := requests(socket.socket(fileno=int(sys.argv[1]))):
     watched(request[1][:3], request[1][3])
     script = request[0].pop("script")
-    # nothing comes after this, so that the script ends as it does by itself
-    exec(compile(script, request[0]["path"] or "<string>", "exec"), become(request[1][:3], **request[0]))
+    code = compile(script, request[0]["path"] or "<string>", "exec")
+    # nothing comes after this, and nothing else has what the script has, so that it ends as it does by itself
+    with Last() as sys.the_last_to_go:
+        exec(code, become(request[1][:3], **request[0]))

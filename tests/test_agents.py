@@ -131,7 +131,7 @@ LAYOUTS = {
 }
 
 
-@product(layout=LAYOUTS, batch_size=[(), (1,), (3,), (2, 3)], agents=[1, 2, 3])
+@product(pairs=False, layout=LAYOUTS, batch_size=[(), (1,), (3,), (2, 3)], agents=[1, 2, 3])
 def test_agents_are_side_by_side_or_apart(layout, batch_size, agents):
     made = AgentsEnv({KEY: (agents, *LAYOUTS[layout])}, batch_size, agents=agents)
     settings = {"grid": {}, "no grid": {"make_grid": False}, "agents": {"by_agent": True}}
@@ -161,9 +161,7 @@ def test_agents_are_side_by_side_or_apart(layout, batch_size, agents):
     assert {row["agent"] for row in rows("csv_logs/grid")} == {""}
 
 
-@pytest.mark.parametrize("by_agent", [False, True])
-@pytest.mark.parametrize("env_ids", [[0], [1], [0, 2], slice(1, None)])
-@pytest.mark.parametrize("count", [2, 3])
+@product(by_agent=[False, True], env_ids=[[0], [1], [0, 2], slice(1, None)], count=[2, 3])
 def test_some_envs(by_agent, env_ids, count):
     if env_ids == [0, 2] and count == 2:
         env_ids = [-1]
@@ -200,8 +198,7 @@ def episodes(made, seen):
     return {key: torch.stack(frames) for key, frames in found.items()}
 
 
-@pytest.mark.parametrize("env_ids", [None, [0], [1]])
-@pytest.mark.parametrize("by_agent", [False, True])
+@product(by_agent=[False, True], env_ids=[None, [0], [1]])
 def test_episodes(by_agent, env_ids):
     made = AgentsEnv({KEY: (2, H, W, 3)}, (2,), horizon=[2, 3])
     own = recorder(by_agent=by_agent, dump_on_done=True, make_grid=False, env_ids=env_ids)
@@ -297,7 +294,9 @@ def test_skip_center_crop_and_layout(by_agent):
     same(found(), of_envs(frames, by_agent))
 
 
-@product(by_agent=[False, True], stack=[4, (4, 0), (4, "all")], shape=[(4, H, W), (12, H, W), (4, H, W, 3)])
+@product(
+    pairs=False, by_agent=[False, True], stack=[4, (4, 0), (4, "all")], shape=[(4, H, W), (12, H, W), (4, H, W, 3)]
+)
 def test_stacks_inside_of_agents(by_agent, stack, shape):
     made = AgentsEnv({KEY: (2, *shape)}, (3,))
     own = recorder(by_agent=by_agent, make_grid=False, stack=stack)

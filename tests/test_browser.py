@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from conftest import require
+from conftest import require, some
 from numbered_frames import numbered, read_number
 from screens import look, moves, set_size, wait_for
 from tensordict.nn import TensorDictModule
@@ -22,6 +22,7 @@ from worlds import PixelsEnv
 from vidrec import TensorboardLogger, VideoRecorder
 
 PAGES = ["images", "timeseries"]
+FORMATS = ["apng", "gif", "webp"]
 
 # a frame that is loaded, the slider over its steps or None, its address, and the words on its card
 Panel = namedtuple("Panel", ["frame", "slider", "address", "words"])
@@ -49,14 +50,15 @@ FIND_PANELS = """
 ARROW_LEFT = "\ue012"
 
 
-@pytest.fixture
-def serve(tmp_path):
-    """Start a TensorBoard on a free port; none outlives the test."""
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory):
+    """Start a TensorBoard on a free port; none outlives the tests."""
     require("tensorboard")
     servers = []
 
     def serve(log_dir):
-        log = tmp_path / "tensorboard.txt"
+        folder = tmp_path_factory.mktemp("server")
+        log = folder / "tensorboard.txt"
         command = [sys.executable, "-m", "tensorboard.main", "--host", "127.0.0.1", "--port", "0", "--logdir", log_dir]
         with log.open("w") as output:
             # a session of its own, so that its data server ends with it
@@ -65,7 +67,7 @@ def serve(tmp_path):
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=os.environ | {"TMPDIR": str(tmp_path)},
+                env=os.environ | {"TMPDIR": str(folder)},
                 start_new_session=True,
             )
         servers.append(server)
@@ -124,13 +126,14 @@ def play_mspacman(video_format, seed):
     logger.experiment.close()
 
 
+@pytest.mark.long
 def test_a_game_of_mspacman_moves_in_tensorboard(browser, serve):
     require("ale_py")
     for video_format, seed in {"apng": 0, "gif": 6, "webp": 0}.items():
         play_mspacman(video_format, seed)
     address = serve("logs")
     for page in PAGES:
-        for video_format in ("apng", "gif", "webp"):
+        for video_format in FORMATS:
             frame = open_panel(browser, address, page, "mspacman", video_format, "2,000").frame
             assert look(frame).std() > 30  # not one colour
             assert moves(frame)
@@ -158,34 +161,38 @@ def assert_plays(frame, numbers, fps):
         assert (number - first - least) % len(numbers) <= most - least, shown
 
 
-@pytest.mark.parametrize(
-    "video_format", ["apng", *(pytest.param(name, marks=pytest.mark.long) for name in ("gif", "webp"))]
-)
-def test_tensorboard_plays_the_numbers_of_each_step_as_fast_as_asked(browser, serve, video_format):
-    logger = TensorboardLogger("run", "logs", video_format=video_format)
-    world = PixelsEnv(frame=lambda number, env_id: numbered(500 + number, (96, 128)))
-    env = TransformedEnv(world, VideoRecorder(logger, "numbers", skip=1, fps=10))
-    for step in (1000, 2000):
-        env.rollout(59)
-        env.transform.dump(step=step)
-    env.close()
-    logger.experiment.close()
-
-    address = serve("logs")
-    for page in PAGES:
-        second = open_panel(browser, address, page, "numbers", "run", "2,000")
-        assert_plays(second.frame, range(560, 620), fps=10)
-        second.slider.send_keys(ARROW_LEFT)
-        first = wait_for(lambda left=second.address: find_panel(browser, "numbers", "run", "1,000", not_at=left), 10)
-        assert read_number(look(first.frame)) in range(500, 560)
+@pytest.fixture(scope="module")
+def address(serve, tmp_path_factory):
+    """The address of a TensorBoard that has videos of all formats."""
+    logs = tmp_path_factory.mktemp("logs")
+    for video_format in FORMATS:
+        logger = TensorboardLogger(video_format, logs, video_format=video_format)
+        world = PixelsEnv(frame=lambda number, env_id: numbered(500 + number, (96, 128)))
+        env = TransformedEnv(world, VideoRecorder(logger, "numbers", skip=1, fps=10))
+        for step in (1000, 2000):
+            env.rollout(59)
+            env.transform.dump(step=step)
+        env.close()
+        logger.experiment.close()
+    return serve(logs)
 
 
-def test_a_video_of_one_frame_stands_still(browser, serve):
+@pytest.mark.parametrize("page", some(PAGES, "timeseries"))
+@pytest.mark.parametrize("video_format", some(FORMATS, "apng"))
+def test_tensorboard_plays_the_numbers_of_each_step_as_fast_as_asked(browser, address, video_format, page):
+    second = open_panel(browser, address, page, "numbers", video_format, "2,000")
+    assert_plays(second.frame, range(560, 620), fps=10)
+    second.slider.send_keys(ARROW_LEFT)
+    words = ("numbers", video_format, "1,000")
+    first = wait_for(lambda: find_panel(browser, *words, not_at=second.address), 10)
+    assert read_number(look(first.frame)) in range(500, 560)
+
+
+@pytest.mark.parametrize("page", some(PAGES, "timeseries"))
+def test_a_video_of_one_frame_stands_still(browser, serve, page):
     logger = TensorboardLogger("run", "logs")
     logger.log_video("still", numbered(700, (96, 128)).permute(2, 0, 1)[None, None])
     logger.experiment.close()
-    address = serve("logs")
-    for page in PAGES:
-        frame = open_panel(browser, address, page, "still", "run", "0").frame
-        assert read_number(look(frame)) == 700
-        assert not moves(frame, seconds=1)
+    frame = open_panel(browser, serve("logs"), page, "still", "run", "0").frame
+    assert read_number(look(frame)) == 700
+    assert not moves(frame, seconds=1)

@@ -271,6 +271,7 @@ def test_another_size_is_refused_and_the_clip_as_it_was(clip, video_format):
 
 
 @product(
+    pairs=False,
     video_format=ENCODED,
     size=[(48, 64), (47, 63), (3, 4), (1, 8), (9, 1), (300, 7)],
     settings=[{}, {"scale": 1}, {"scale": 3}],
@@ -310,8 +311,7 @@ def test_unfinished_files_say_so_in_their_names_and_do_not_meet(clip, tmp_path, 
     assert MARK == ".part-"
 
 
-@pytest.mark.parametrize("finishes", [0, 1, 2])
-@pytest.mark.parametrize("video_format", ALL)
+@product(video_format=ALL, finishes=[0, 1, 2])
 def test_a_discarded_clip_leaves_no_file(clip, tmp_path, video_format, finishes):
     clip = clip(video_format)
     for _ in range(finishes):
@@ -322,8 +322,7 @@ def test_a_discarded_clip_leaves_no_file(clip, tmp_path, video_format, finishes)
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("handed_over", [0, 1000, 48 * 64 * 3], ids=["nothing", "a part", "all"])
-@pytest.mark.parametrize("video_format", ENCODED)
+@product(video_format=ENCODED, handed_over=[0, 1000, 48 * 64 * 3])
 def test_an_interrupt_costs_at_most_the_frame_it_cuts_into(clip, monkeypatch, video_format, handed_over):
     clip = clip(video_format)
 
@@ -370,8 +369,7 @@ def test_a_clip_on_a_full_disk_can_be_discarded(clip, tmp_path, video_format):
     assert files(tmp_path) == []
 
 
-@pytest.mark.parametrize("left", [0, 0.5], ids=["empty", "cut"])
-@pytest.mark.parametrize("video_format", ENCODED)
+@product(video_format=ENCODED, left=[0, 0.5])
 def test_a_part_that_was_damaged_is_not_passed_over(clip, video_format, left):
     clip = clip(video_format)
     write(clip, range(3))

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 import torchrl.record
-from conftest import missing
+from conftest import missing, some
 from tensordict import TensorDict
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
@@ -84,13 +84,14 @@ def test_each_frame_is_recorded_once_in_one_graph_that_is_not_compiled_again(cou
     assert not counts["recompile_limit"]
 
 
+@pytest.mark.long
 def test_torchrls_recorder_compiles_again_for_each_frame_and_gives_up_at_the_limit():
     env = TransformedEnv(TensorEnv(), torchrl.record.VideoRecorder(KeepLogger(), "video", skip=1))
     with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
         walk(env, 40)
 
 
-@pytest.mark.parametrize("batch_size", [(), (2,)])
+@pytest.mark.parametrize("batch_size", some([(), (2,)], (2,)))
 def test_an_episode_that_ends_in_the_graph_has_its_video(batch_size):
     recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", skip=1, make_grid=False, dump_on_done=True)
     env = TransformedEnv(TensorEnv(batch_size), recorder)
@@ -99,7 +100,7 @@ def test_an_episode_that_ends_in_the_graph_has_its_video(batch_size):
     assert names == ({"video_ep0"} if not batch_size else {"video_env0_ep0", "video_env1_ep0"})
 
 
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("before", some([True, False], True))
 def test_in_a_loop_of_compiled_steps_the_end_that_a_transform_behind_makes_is_not_seen(before):
     logger = KeepLogger()
     transforms = [StepCounter(max_steps=3), VideoRecorder(logger, "video", skip=1, dump_on_done=True)]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torchrl.record
+from conftest import product
 from torchrl.envs.transforms import Transform
 from walk import Call, prepared, walk
 
@@ -123,8 +124,7 @@ def room(file: str) -> int:
     return ROOMS.index(name) if name in ROOMS else len(ROOMS)
 
 
-@pytest.mark.parametrize("envs", ENVS)
-@pytest.mark.parametrize("unwanted", UNWANTED)
+@product(unwanted=UNWANTED, envs=ENVS)
 def test_a_frame_that_nobody_wants_costs_a_few_calls_at_the_top(unwanted, envs):
     batch, more = ENVS[envs]
     calls = way(frames_of(batch), batch, **UNWANTED[unwanted], **more)
@@ -132,8 +132,7 @@ def test_a_frame_that_nobody_wants_costs_a_few_calls_at_the_top(unwanted, envs):
     assert {call.file.partition("/")[0] for call in calls} <= {"recorder.py", "sources", "recording"}
 
 
-@pytest.mark.parametrize("envs", ENVS)
-@pytest.mark.parametrize("unwanted", UNWANTED)
+@product(unwanted=UNWANTED, envs=ENVS)
 def test_a_frame_that_nobody_wants_costs_the_instructions_of_a_frame_that_torchrl_skips(unwanted, envs):
     batch, more = ENVS[envs]
     arguments = {**UNWANTED[unwanted], **more}

@@ -134,8 +134,8 @@ def test_the_timeout_may_stand_in_the_environment(value, out, monkeypatch):
 
 def test_an_ffmpeg_that_computes_without_writing_is_not_stuck(start, tmp_path):
     slow = ["-c:v", "libx264", "-preset", "placebo", "-rc-lookahead", "250", "-g", "250", "-f", "mp4"]
-    encoder = start(tmp_path / "a.mp4", size=(720, 1280), args=slow, timeout_s=0.4)
-    noise = np.random.default_rng(0).integers(0, 256, (720, 1280, 3), np.uint8)
+    encoder = start(tmp_path / "a.mp4", size=(480, 854), args=slow, timeout_s=0.4)
+    noise = np.random.default_rng(0).integers(0, 256, (480, 854, 3), np.uint8)
     for _ in range(12):
         encoder.write(noise)
     assert encoder.finish() == 12

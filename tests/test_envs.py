@@ -426,7 +426,7 @@ def test_the_bound_of_a_step_counter_ends_episodes_wherever_it_stands(behind, lo
     assert numbers(0, 0, range(4)) in found().values()
 
 
-@pytest.mark.parametrize("episodes", [160, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("episodes", [40, *(pytest.param(many, marks=pytest.mark.long) for many in (160, 1000))])
 def test_64_envs_at_once_and_1000_episodes_leave_nothing_behind(episodes):
     def descriptors():
         return len(os.listdir("/proc/self/fd"))

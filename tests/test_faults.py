@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ENCODED, missing, product
+from conftest import ENCODED, missing, product, some
 from numbered_frames import numbered, numbers_in, read_number
 from processes import children, encoders, run_python, started, the_encoder, wait_for_encoders, within
 from worlds import random_frames
@@ -149,7 +149,7 @@ REPAIR = "from vidrec.__main__ import main; import sys; sys.argv[1:] = ['repair'
     [
         (30, 235, "numbers"),
         pytest.param(30, 145, "stands still", marks=pytest.mark.long),
-        (60, 290, "stands still"),
+        pytest.param(60, 290, "stands still", marks=pytest.mark.long),
     ],
 )
 def test_a_kill_of_everything_at_once_loses_at_most_two_seconds(tmp_path, fps, frames, frame):
@@ -212,7 +212,7 @@ ENDS = {  # what the training does, what is done to it, how it ends
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("end", some(ENDS, "Ctrl-C", "an exception in the policy", "os._exit"))
 def test_every_frame_is_in_a_finished_video_with_a_row_after(end, tmp_path):
     code, signal_, returncodes = ENDS[end]
     formats = ["mp4", "apng", "pt"]
@@ -556,7 +556,14 @@ SAME_NAMES = """
 """
 
 
-@pytest.mark.parametrize(("video_format", "clips"), [("mp4", 25), ("memmap", 200)])
+@pytest.mark.parametrize(
+    ("video_format", "clips"),
+    [
+        ("mp4", 9),
+        ("memmap", 60),
+        *(pytest.param(*more, marks=pytest.mark.long) for more in [("mp4", 25), ("memmap", 200)]),
+    ],
+)
 def test_two_processes_with_the_same_names_lose_neither_video_nor_row(video_format, clips):
     with started(SAME_NAMES, video_format, 0, clips) as one, started(SAME_NAMES, video_format, 2048, clips) as two:
         for child in (one, two):
@@ -691,20 +698,21 @@ def test_hundreds_of_clips_in_one_process_leave_nothing_behind(clips, tmp_path):
     assert not any(".part-" in path.name for path in paths)
 
 
-def test_two_hundred_recorders_at_once_each_have_their_clip_and_leave_nothing_behind():
+@pytest.mark.parametrize("count", [50, pytest.param(200, marks=pytest.mark.long)])
+def test_two_hundred_recorders_at_once_each_have_their_clip_and_leave_nothing_behind(count):
     def left():
         return sorted(os.listdir("/proc/self/fd")), threading.active_count(), children()
 
     logger = CSVLogger("run")
-    recorders = [VideoRecorder(logger, f"game{i}", skip=1, scale=1) for i in range(200)]
+    recorders = [VideoRecorder(logger, f"game{i}", skip=1, scale=1) for i in range(count)]
     before = left()
     for number in range(3):
         for i, recorder in enumerate(recorders):
             record(recorder, [10 * i + number])
-    assert len(encoders(Path.cwd())) == 200
+    assert len(encoders(Path.cwd())) == count
     finished = [recorder.dump() for recorder in recorders]
     assert left() == before
     assert encoders(Path.cwd()) == []
     for i, video in enumerate(finished[::10]):
         assert numbers_in(video.path) == [100 * i, 100 * i + 1, 100 * i + 2]
-    assert [len(rows()), len(videos())] == [200, 200]
+    assert [len(rows()), len(videos())] == [count, count]

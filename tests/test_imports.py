@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import require
-from processes import run_python, without
+from processes import TORCH, run_python, without
 
 from vidrec import ExtraError
 from vidrec.errors import need
@@ -20,7 +20,8 @@ assert not imported, f"imported: {{imported}}"
 
 def test_importing_vidrec_imports_no_extra_that_is_installed():
     require("tensorboard", "wandb")
-    run_python(CHECK, has=())
+    script = "vidrec.Video._repr_html_\nassert 'IPython' not in sys.modules\n"
+    run_python(CHECK + script, has=())
 
 
 @pytest.mark.parametrize("extra", ["tensorboard", "wandb"])
@@ -45,7 +46,8 @@ import wandb
     assert "ModuleNotFoundError" in done.stderr
 
 
-def test_a_recorder_works_where_no_extra_is_installed():
+@pytest.mark.parametrize("has", [TORCH, pytest.param((), marks=pytest.mark.long)], ids=["forked", "anew"])
+def test_a_recorder_works_where_no_extra_is_installed(has):
     script = """
 import torch
 from vidrec import CSVLogger, MemoryLogger, TeeLogger, VideoRecorder
@@ -54,7 +56,7 @@ recorder = VideoRecorder(TeeLogger(CSVLogger("run"), logger), "video")
 recorder._apply_transform(torch.zeros(48, 64, 3, dtype=torch.uint8))
 print(recorder.dump().frames, len(logger.videos))
 """
-    assert run_python(without(*EXTRAS) + CHECK + script, has=()).stdout == "1 1\n"
+    assert run_python(without(*EXTRAS) + CHECK + script, has=has).stdout == "1 1\n"
 
 
 def test_a_folder_of_the_name_of_a_package_is_not_that_package(tmp_path, monkeypatch):

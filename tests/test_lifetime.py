@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import START_METHODS
+from conftest import some
 from numbered_frames import numbered, numbers_in
 from processes import encoders, run_python, started, wait_for_encoders, wait_for_signals, within
 
@@ -385,7 +385,7 @@ def record_until_a_signal(connection):
     return recorder
 
 
-@pytest.mark.parametrize("method", START_METHODS)
+@pytest.mark.parametrize("method", some(["fork", "forkserver", "spawn"], "fork", "forkserver"))
 def test_a_worker_that_is_terminated_finishes_its_clip_and_the_parent_keeps_its_own(method):
     context = multiprocessing.get_context(method)
     recorder = record("game", *range(10))
@@ -411,7 +411,14 @@ MOMENTS = """
 """
 
 
-@pytest.mark.parametrize("moment", ["_exit_function", "_run_finalizers", "_finish_at_exit", "finish_all", "unfinished"])
+@pytest.mark.parametrize(
+    "moment",
+    some(
+        ["_exit_function", "_run_finalizers", "_finish_at_exit", "finish_all", "unfinished"],
+        "_exit_function",
+        "finish_all",
+    ),
+)
 def test_a_worker_that_is_terminated_while_it_ends_finishes_its_clip(moment):
     script = """
     def work():
@@ -474,7 +481,7 @@ PARALLEL = """
 """
 
 
-@pytest.mark.parametrize("whom", ["the group", "the workers"])
+@pytest.mark.parametrize("whom", some(["the group", "the workers"], "the group"))
 def test_sigterm_to_the_workers_of_a_parallel_env_finishes_their_videos(whom):
     with started(PARALLEL, start_new_session=True) as child:
         while child.stdout.readline() not in (b"ready\n", b""):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import missing
+from conftest import missing, some
 from numbered_frames import numbered, numbers_in, rows
 from processes import started, wait_for_encoders, within
 from test_cli import answer, call
@@ -132,7 +132,7 @@ def test_a_video_that_gets_another_step_after_its_env_is_closed_says_that():
     assert told(path)["tag"] == "game"
 
 
-@pytest.mark.parametrize("video_format", ["mp4", "webm"])
+@pytest.mark.parametrize("video_format", some(["mp4", "webm"], "mp4"))
 def test_chromium_plays_a_file_that_says_it_and_one_that_is_made_of_such(browser, video_format):
     frames = torch.stack([numbered(number) for number in range(40)]).permute(0, 3, 1, 2)
     video = CSVLogger("run", ".", video_format).log_video("eval", frames, 1000)

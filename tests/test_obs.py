@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchrl.record
-from conftest import since_torchrl
+from conftest import product, since_torchrl
 from numbered_frames import numbered, numbers_in, read_number, rows
 from torch import nn
 from torchrl.envs import Compose, TransformedEnv
@@ -99,8 +99,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
-@pytest.mark.parametrize("when", ["before", "after"])
+@product(change=CHANGES, when=["before", "after"])
 def test_what_is_done_to_the_list_is_in_the_video_as_with_torchrl(when, change):
     env, recorder = _recorded()
     logger = KeepLogger()

@@ -145,6 +145,7 @@ RECORD = """
 HERE = Path(__file__).parent
 
 
+@pytest.mark.long
 def test_the_real_mlflow_has_every_frame_as_an_artifact(monkeypatch):
     require("mlflow", "torchcodec")
     try:

@@ -169,7 +169,8 @@ def _repaired(ray):
     return numbers
 
 
-@pytest.mark.parametrize("end", ["kill", pytest.param("terminate", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("end", ["kill", "terminate"])
 def test_an_actor_that_ends_leaves_its_last_clip_whole(end, ray, logger, actors):
     _repaired(ray)  # what the actors of other tests have left
     (actor,) = actors([functools.partial(worker_env, logger.client(), 2, [30], dump_on_done=True)])
@@ -309,6 +310,7 @@ def test_a_large_file_goes_in_pieces(ray, logger, monkeypatch):
     assert sum(map(len, pieces)) == video.path.stat().st_size
 
 
+@pytest.mark.long
 def test_a_file_of_which_a_piece_is_lacking_is_published_again(ray, logger, monkeypatch):
     monkeypatch.setattr(service, "PIECE_BYTES", 1000)
     recorder = VideoRecorder(logger, "video", skip=1)
@@ -330,6 +332,7 @@ def test_a_file_of_which_a_piece_is_lacking_is_published_again(ray, logger, monk
     assert found() == {"video_0.mkv": list(range(100))}
 
 
+@pytest.mark.long
 def test_a_recorder_does_not_wait_for_a_logger_far_away(ray, actors, tmp_path):
     options = {"actor_options": {"num_cpus": 0}}
     slow = SlowLogger("run", tmp_path, video_format="mkv", service_backend="ray", service_backend_options=options)

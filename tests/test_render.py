@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import cheetah, product, require
+from conftest import cheetah, product, require, some
 from numbered_frames import cells_in, decode, numbered, numbers_in, read_number, rows
 from tensordict import TensorDict
 from torchrl.collectors import MultiAsyncCollector, MultiSyncCollector
@@ -214,6 +214,10 @@ def pistonball():
     return PettingZooWrapper(pistonball_v6.parallel_env(render_mode="rgb_array", n_pistons=4))
 
 
+def parallel():
+    return ParallelEnv(2, cartpole, mp_start_method="fork")
+
+
 def rollout(env):
     """Return what 12 steps give, and what numpy and torch draw behind them."""
     torch.manual_seed(0)
@@ -224,9 +228,7 @@ def rollout(env):
 
 
 @pytest.mark.parametrize(
-    "make",
-    [cartpole, pong, half_cheetah, cheetah, vmas, pistonball, lambda: ParallelEnv(2, cartpole, mp_start_method="fork")],
-    ids=["cartpole", "pong", "half_cheetah", "cheetah", "vmas", "pistonball", "parallel"],
+    "make", some([cartpole, pong, half_cheetah, cheetah, vmas, pistonball, parallel], cartpole, cheetah, vmas, parallel)
 )
 def test_a_rollout_is_the_same_bit_for_bit_with_and_without(make):
     plain, env = make(), record(make(), render=True)[0]
@@ -241,7 +243,8 @@ def test_a_rollout_is_the_same_bit_for_bit_with_and_without(make):
     assert min(frames) > STEPS  # more where all envs of a batch were reset
 
 
-@pytest.mark.parametrize("make", [cartpole, pong, cheetah])  # the camera of HalfCheetah moves from frame to frame
+# the camera of HalfCheetah moves from frame to frame
+@pytest.mark.parametrize("make", some([cartpole, pong, cheetah], cheetah))
 def test_the_frames_are_the_pixels_that_the_env_has_with_from_pixels(make):
     for folder, own, settings in [("pixels", {"from_pixels": True}, {}), ("drawn", {}, {"render": True})]:
         env, _ = record(make(**own), folder, **settings)
@@ -253,7 +256,7 @@ def test_the_frames_are_the_pixels_that_the_env_has_with_from_pixels(make):
     assert found("drawn") == found("pixels") != {}
 
 
-@pytest.mark.parametrize("env_ids", [None, [0, 2]])
+@pytest.mark.parametrize("env_ids", some([None, [0, 2]], [0, 2]))
 def test_the_last_frame_of_envs_that_reset_themselves_is_missing(env_ids):
     env, recorder = record(cartpole(num_envs=3), render=True, dump_on_done=True, make_grid=False, env_ids=env_ids)
     torch.manual_seed(0)

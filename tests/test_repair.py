@@ -17,7 +17,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
-from conftest import ENCODED, missing, product
+from conftest import ENCODED, missing, product, some
 from numbered_frames import decode, numbered, numbers_in, read_number
 from processes import encoders, started, wait_for_encoders, within
 from test_clip import boxes
@@ -138,7 +138,9 @@ def is_ordinary(path):
 # the training is killed
 
 
-@pytest.mark.parametrize("who", ["the training", "the training and its encoders"])
+@pytest.mark.parametrize(
+    "who", some(["the training", "the training and its encoders"], "the training and its encoders")
+)
 def test_what_a_kill_leaves_becomes_ordinary_videos_with_their_rows(who, tmp_path):
     with started(VICTIM + FOREVER, 1 / 60, 60, "numbers", *ALL, cwd=tmp_path) as victim:
         returned, _ = kill(victim, 200, who)
@@ -270,8 +272,7 @@ def half_written(video_format, folder):
     return path, data, about, path.read_bytes()
 
 
-@pytest.mark.parametrize("video_format", ALL)
-@pytest.mark.parametrize("state", ["growing", "finished"])
+@product(video_format=ALL, state=["growing", "finished"])
 @pytest.mark.parametrize("count", [2, pytest.param(CUTS, marks=pytest.mark.long)])
 def test_a_file_that_ends_anywhere_gives_its_whole_frames_and_no_other(video_format, state, count):
     path, growing, about, finished = half_written(video_format, RUN)
@@ -441,7 +442,7 @@ def in_parts(clip, *parts):
     clip._finish_part()
 
 
-@pytest.mark.parametrize("video_format", ENCODED)
+@pytest.mark.parametrize("video_format", some(ENCODED, "mp4", "gif"))
 @EVERY
 def test_a_kill_at_any_moment_of_joining_parts_costs_and_doubles_no_frame(video_format, every, moments):
     clip = opened(video_format)
@@ -702,8 +703,7 @@ def test_without_an_index_a_clip_becomes_a_video_and_no_index_is_made(tmp_path):
     assert list(tmp_path.rglob("videos.csv")) == []
 
 
-@pytest.mark.parametrize("about", [None, b"", b'{"video_format": "mp4", "fps"', b"{}\n", b"[1]\n"])
-@pytest.mark.parametrize("video_format", ["mp4", "apng", "memmap"])
+@product(video_format=["mp4", "apng", "memmap"], about=[None, b"", b'{"video_format": "mp4", "fps"', b"{}\n", b"[1]\n"])
 def test_a_manifest_that_is_missing_or_torn(video_format, about):
     path = leave(video_format)
     manifest = path.with_suffix(".log")

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import cheetah, product, require, since_torchrl
+from conftest import START_METHODS, cheetah, require, since_torchrl, some
 from numbered_frames import probe
 from tensordict import TensorDict
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
@@ -139,7 +139,18 @@ REAL = {
 }
 
 
-@pytest.mark.parametrize("name", REAL)
+ONE_OF_EACH = [
+    "FrozenLake",
+    "Humanoid, whose render_fps is rounded",
+    "ALE, frame skips that are drawn",
+    "ALE, MaxAndSkip",
+    "MiniGrid",
+    "highway-env, configured",
+    "dm_control, frame_skip",
+]
+
+
+@pytest.mark.parametrize("name", some(REAL, *ONE_OF_EACH))
 def test_a_video_of_a_real_environment_plays_in_real_time(name, monkeypatch):
     make, fps = REAL[name]
     # AtariPreprocessing asks for OpenCV, for smaller observations, which are not what is recorded
@@ -148,6 +159,7 @@ def test_a_video_of_a_real_environment_plays_in_real_time(name, monkeypatch):
     assert in_real_time(make(), skip=1) == fps
 
 
+@pytest.mark.long
 def test_a_video_of_pettingzoo_plays_in_real_time():
     assert in_real_time(pistonball(), in_keys=["state"], skip=1) == 20
 
@@ -206,7 +218,8 @@ def test_the_envs_of_a_serial_env_say_it():
     assert in_real_time(SerialEnv(2, frozen_lake)) == 4
 
 
-@product(start=["fork", "forkserver"], use_buffers=[True, False])
+@pytest.mark.parametrize("start", START_METHODS[:2])
+@pytest.mark.parametrize("use_buffers", some([True, False], True))
 def test_the_first_worker_of_a_parallel_env_says_it_and_goes_on(start, use_buffers):
     def make():
         return ParallelEnv(2, [frozen_lake, frozen_lake], mp_start_method=start, use_buffers=use_buffers)

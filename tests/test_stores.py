@@ -1,5 +1,6 @@
 """`CSVLogger` at the URL of an object store: a real server of S3, the store in memory, and what may go wrong."""
 
+import functools
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ from collections import deque
 from pathlib import Path
 
 import pytest
-from conftest import missing, require
+from conftest import missing, require, some
 from numbered_frames import numbered, numbers_in
 from processes import SECONDS, run_python, started, wait_for_encoders, within, without
 from test_cli import call
@@ -90,7 +91,7 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    @property
+    @functools.cached_property
     def files(self):
         import s3fs
 
@@ -181,7 +182,7 @@ def waiting():
 # where a video is
 
 
-@pytest.mark.parametrize("where", [("run", URL), (f"{URL}/run",), (f"{URL}/run", "elsewhere")])
+@pytest.mark.parametrize("where", some([("run", URL), (f"{URL}/run",), (f"{URL}/run", "elsewhere")], (f"{URL}/run",)))
 def test_a_video_grows_here_and_goes_up_whole_with_a_row_of_its_own(server, where):
     logger = CSVLogger(*where)
     recorder = VideoRecorder(logger, "eval/video")
@@ -226,6 +227,7 @@ def test_dump_does_not_wait_for_the_store(away):
     assert [numbers_in(path) for path in waiting()] == [[0, 1, 2]] * 2
 
 
+@pytest.mark.long
 def test_a_large_file_goes_up_in_pieces(server, tmp_path):
     path = tmp_path / "large.mp4"
     data = os.urandom(PIECE_BYTES) * 3 + b"end"
@@ -412,7 +414,7 @@ def test_a_row_that_is_deleted_while_one_lists_does_not_hide_the_others(url, ser
     ("url", "code", "said"),
     [
         ("s3://bucket/nothing", 2, "there is nothing at s3://bucket/nothing"),
-        ("s3://no-such-bucket", 2, "there is nothing at s3://no-such-bucket"),
+        pytest.param("s3://no-such-bucket", 2, "there is nothing at s3://no-such-bucket", marks=pytest.mark.long),
         ("nothing://bucket", 2, "is the URL of no object store"),
     ],
 )
@@ -428,7 +430,7 @@ def test_list_says_that_a_store_is_away(away):
     assert f"vidrec: {URL} cannot be read: " in done.stderr
 
 
-@pytest.mark.parametrize("url", [URL, "memory://bucket/runs"])
+@pytest.mark.parametrize("url", some([URL, "memory://bucket/runs"], URL))
 def test_an_existing_video_is_never_replaced(url, server, memory):
     files = server.files if url == URL else memory
     numbers = [7, 8, 9]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchrl.record
-from conftest import require, since_torchrl
+from conftest import require, since_torchrl, some
 from numbered_frames import decode, numbered, numbers_in, probe
 from processes import run_python, without
 from torchrl.envs import Compose, TransformedEnv
@@ -155,7 +155,7 @@ def hashed(monkeypatch):
     return hashed
 
 
-@pytest.mark.parametrize("fps", [30, 50, 60])
+@pytest.mark.parametrize("fps", some([30, 50, 60], 60))
 def test_the_recorded_file_is_in_the_run_byte_for_byte(fps, hashed):
     logger = make_logger()
     digests = hashed(logger)
@@ -259,7 +259,7 @@ def test_a_video_of_another_format_is_refused_and_stays():
     assert numbers_in(video.path) == [5]
 
 
-@pytest.mark.parametrize("symlink", [True, False])
+@pytest.mark.parametrize("symlink", some([True, False], True))
 def test_the_media_file_is_a_real_one_also_where_the_run_links_to_media(symlink, hashed):
     import wandb
 
@@ -308,7 +308,7 @@ except ExtraError as error:
     assert issubclass(ExtraError, ImportError)
 
 
-@pytest.mark.parametrize("logger_is_made", ["first", "last"])
+@pytest.mark.parametrize("logger_is_made", some(["first", "last"], "last"))
 def test_what_nobody_dumps_is_in_the_run_at_the_end(logger_is_made, monkeypatch):
     # wandb finishes its run at the end of the interpreter, too; with a service of its own, as any run has
     monkeypatch.delenv("WANDB_SERVICE", raising=False)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BATCHED, FORKED
+from conftest import BATCHED, FORKED, some
 from numbered_frames import decode, numbers_in, rows
 from tensordict import TensorDict
 from torchrl.collectors import Collector
@@ -591,7 +591,7 @@ def test_videos_lists_them_with_their_episodes():
 @pytest.mark.parametrize(
     "settings", [{"keep": lambda episode: True}, {"episode_trigger": lambda n: True}], ids=["keep", "episode_trigger"]
 )
-@pytest.mark.parametrize("make_grid", [None, False, True])
+@pytest.mark.parametrize("make_grid", some([None, False, True], None))
 def test_a_video_for_each_env_of_a_batch(settings, make_grid):
     own = recorder(make_grid=make_grid, **settings)
     env = SerialEnv(2, lambda: GymEnv("CartPole-v1", from_pixels=True, max_episode_steps=4))

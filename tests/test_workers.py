@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SERVICE, START_METHODS, require, since_torchrl
+from conftest import SERVICE, START_METHODS, require, since_torchrl, some
 from numbered_frames import numbered, numbers_in, rows
 from torchrl._comm.mailbox import MailboxClient
 from torchrl.collectors import Evaluator, MultiAsyncCollector, MultiSyncCollector
@@ -104,7 +104,7 @@ def test_ten_episodes_of_each_of_eight_workers_arrive(start_method, turn, logger
     assert len(rows()) == 80
 
 
-@pytest.mark.parametrize("kind", [MultiSyncCollector, MultiAsyncCollector])
+@pytest.mark.parametrize("kind", some([MultiSyncCollector, MultiAsyncCollector], MultiAsyncCollector))
 def test_collectors_of_several_processes_share_one_logger(kind, logger, tmp_path):
     collector = kind(
         makers(logger, 2, (9, 12)), frames_per_batch=20 if kind is MultiSyncCollector else 10, total_frames=60
