@@ -291,6 +291,7 @@ def test_the_example_is_stored_without_outputs():
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells)
 
 
+@pytest.mark.long
 def test_the_videos_of_the_example_play_in_the_page_that_nbconvert_makes(browser, executed):
     from nbconvert import HTMLExporter
 
