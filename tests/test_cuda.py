@@ -21,7 +21,7 @@ from vidrec import CSVLogger, Encoding, FrameError, SettingError, VideoRecorder,
 from vidrec.errors import Once
 from vidrec.ffmpeg import encoding, program
 from vidrec.ffmpeg.encoding import try_out
-from vidrec.ffmpeg.program import has_option
+from vidrec.ffmpeg.program import has_encoder
 from vidrec.frames import Colours, Entries, Look, Reading, transfer
 from vidrec.frames.pixels import to_rgb
 from vidrec.recording import lifetime
@@ -763,7 +763,7 @@ def test_such_an_encoder_is_tried_at_the_size_of_the_frames_and_used_if_it_can(m
     ],
 )
 def test_what_it_does_not_know_is_refused_before_the_rollout(settings, why):
-    if not has_option("encoder=h264_nvenc", "preset"):
+    if not has_encoder("h264_nvenc"):
         pytest.skip("this FFmpeg has no h264_nvenc")
     with pytest.raises(SettingError, match=why):
         Encoding.of("mp4", video_codec="h264_nvenc", **settings)

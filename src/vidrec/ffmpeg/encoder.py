@@ -107,7 +107,7 @@ class Encoder:
         height, width = size
         ahead = max(1, min(READ_AHEAD_FRAMES, READ_AHEAD_BYTES // (height * width * 3)))
         command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-n", "-loglevel", "error", "-nostats"]
-        if has_option("long", "stats_period"):  # or else its progress report grows by a few hundred bytes a second
+        if has_option("stats_period"):  # or else its progress report grows by a few hundred bytes a second
             command += ["-stats_period", "3600"]
         command += ["-f", "rawvideo", "-pixel_format", "gbrp" if planar else "rgb24"]
         command += ["-video_size", f"{width}x{height}", "-framerate", str(fps)]

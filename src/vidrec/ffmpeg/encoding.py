@@ -289,7 +289,7 @@ class Encoding:
     @property
     def copied(self) -> bool:
         """Whether a file that grew is copied into an ordinary one when it is finished."""
-        return self.video_format == "mp4" and not has_option("muxer=mp4", "hybrid_fragmented")
+        return self.video_format == "mp4" and not has_option("hybrid_fragmented")
 
     def file_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) in the file of frames of this (height, width): enlarged, and even if need be."""
@@ -320,7 +320,7 @@ class Encoding:
         speed = SPEED.get(codec, {}) if self.preset is None else {"preset": self.preset}
         args = ["-c:v", codec]
         for name, value in ENCODER_OPTIONS.get(codec, {}).items():
-            if name != "global_palette" or has_option("encoder=gif", name):
+            if name != "global_palette" or has_option(name):
                 args += [f"-{name}", value]
         args += ["-threads", str(min(threads, os.cpu_count() or 1))]
         args += ["-g", str(max(1, round(GOP_SECONDS * self.fps)))]
@@ -389,7 +389,7 @@ def _enlarge_planes(size: tuple[int, int], factor: int) -> str:
     half = enlarged(factor // 2)
     planes = f"[y]{enlarged(factor)}[luma];[u]{half}[blue];[v]{half}[red];[luma][blue][red]"
     maps = "map0s=0:map0p=0:map1s=1:map1p=0:map2s=2:map2p=0"
-    if not has_option("filter=mergeplanes", "map0s"):
+    if not has_option("map0s"):
         maps = "mapping=0x001020"
     return f"extractplanes=y+u+v[y][u][v];{planes}mergeplanes=format=yuv420p:{maps}"
 

@@ -45,14 +45,14 @@ def check_ffmpeg() -> str:
 
 
 @cache
-def has_option(topic: str, name: str) -> bool:
-    """Return whether an option is in FFmpeg's help on `topic`: ``"long"``, ``"muxer=mp4"``, ``"filter=scale"``."""
-    return re.search(rf"^ *-?{name}\b", _help(topic), flags=re.MULTILINE) is not None
+def has_option(name: str) -> bool:
+    """Return whether FFmpeg has an option of this name, or a value, in any part: one start tells of all."""
+    return re.search(rf"\n *-?{name}\b", _help("full")) is not None
 
 
 def passthrough() -> list[str]:
     """Return FFmpeg's arguments for one frame out for each frame in, at its time."""
-    return ["-fps_mode" if has_option("long", "fps_mode") else "-vsync", "passthrough"]
+    return ["-fps_mode" if has_option("fps_mode") else "-vsync", "passthrough"]
 
 
 def has_encoder(codec: str) -> bool:
