@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all test-ffmpegs test-versions test-pythons check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel screens captions commands clean
+.PHONY: install demo test test-all test-ffmpegs test-versions test-torch test-pythons check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel screens captions commands clean
 
 FUZZ_SECONDS ?= 600
 
@@ -115,6 +115,9 @@ test-versions: .venvs/.oldest .venvs/.between .venvs/.benchmarl  ## the core of 
 		.venvs/$$versions/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS) || exit 1; \
 	done
 	.venvs/oldest/bin/python -m pytest -q -W ignore tests/test_benchmarl.py
+
+test-torch: .venvs/.torch  ## the core of the tests with the oldest torch
+	.venvs/torch/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS)
 
 test-pythons: $(addprefix .venvs/.,$(PYTHONS))  ## the core of the tests, and what FFmpeg does, with other Pythons
 	for python in $(PYTHONS); do \

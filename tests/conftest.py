@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import torch
 import torchrl
 from numbered_frames import numbered
 from packaging.version import Version
@@ -122,6 +123,12 @@ def since_torchrl(version: str):
     """Mark a test of what TorchRL has since this version; under an older one it is skipped, whatever is required."""
     older = Version(torchrl.__version__) < Version(version)
     return pytest.mark.skipif(older, reason=f"not in TorchRL {torchrl.__version__}, but in {version}")
+
+
+compiles_steps = pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.13"),
+    reason="tested with torch 2.13; that of 2.8 cannot trace the step of TorchRL's own envs",
+)
 
 
 @pytest.fixture(autouse=True)

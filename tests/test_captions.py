@@ -9,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 import numpy as np
 import pytest
 import torch
-from conftest import product, require, since_torchrl, some
+from conftest import compiles_steps, product, require, since_torchrl, some
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numbered_frames import decode, read_number, rows
@@ -897,6 +897,7 @@ def test_a_copy_writes_captions_of_its_own(copied, given):
         says(decode(video.path), [text.format(0, 0), text.format(0, 1)])
 
 
+@compiles_steps
 def test_captions_in_a_compiled_step_stay_in_one_graph():
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()

@@ -5,13 +5,15 @@ import shutil
 import pytest
 import torch
 import torchrl.record
-from conftest import missing, some
+from conftest import compiles_steps, missing, some
 from tensordict import TensorDict
 from torchrl.data import Bounded, Categorical, Composite, Unbounded
 from torchrl.envs import Compose, EnvBase, StepCounter, TransformedEnv
 from worlds import KeepLogger
 
 from vidrec import CSVLogger, FrameError, VideoRecorder
+
+pytestmark = compiles_steps
 
 
 class TensorEnv(EnvBase):
