@@ -398,7 +398,7 @@ def test_frames_that_come_after_the_clip_was_looked_at_are_in_the_same_video(par
     assert [read_number(frame) for frame, _ in strictly(path)] == list(range(sum(parts)))
     if video_format == "apng":
         controls = [contents for kind, contents in chunks(path.read_bytes()) if kind in ("fcTL", "fdAT")]
-        assert [int.from_bytes(contents[:4]) for contents in controls] == list(range(len(controls)))
+        assert [int.from_bytes(contents[:4], "big") for contents in controls] == list(range(len(controls)))
     assert left() == []
 
 
