@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: install demo test test-all test-ffmpegs test-versions test-torch test-pythons check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel screens captions commands clean
+.PHONY: install demo test test-all test-ffmpegs test-versions test-pythons check cover soak fuzz build docs bench bench-quick bench-defaults bench-step panel screens captions commands clean
 
 FUZZ_SECONDS ?= 600
 
@@ -43,8 +43,8 @@ PARALLEL := -n 3 --dist worksteal
 	$(PYTHON) -m venv .venvs/$*
 	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt torch
 	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt \
-		--editable ".[examples,cli,tensorboard,wandb]" pytest pytest-timeout pytest-xdist hypothesis matplotlib setuptools \
-		hydra-core tqdm vmas
+		--editable ".[examples,web,tensorboard,wandb,colormap]" pytest pytest-timeout pytest-xdist hypothesis selenium \
+		hatchling setuptools hydra-core vmas
 	@touch $@
 
 # another Python takes other versions of some packages: the newest that it has wheels of
@@ -53,10 +53,10 @@ PARALLEL := -n 3 --dist worksteal
 	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --upgrade pip
 	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/pythons.txt torch
 	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/pythons.txt \
-		--editable ".[examples,cli,tensorboard,wandb,colormap]" pytest pytest-timeout pytest-xdist hypothesis hydra-core vmas
+		--editable ".[examples,web,tensorboard,wandb,colormap]" pytest pytest-timeout pytest-xdist hypothesis hydra-core vmas
 	@touch $@
 
-# BenchMARL asks for the oldest TorchRL, and for torchvision, of which this torch has none and which it does not need here
+# BenchMARL asks for the oldest TorchRL, and for torchvision, which it does not need here
 .venvs/.benchmarl: .venvs/.oldest
 	.venvs/oldest/bin/pip install --quiet --disable-pip-version-check --no-deps benchmarl==1.5.2
 	@touch $@
@@ -107,7 +107,8 @@ test-ffmpegs: .venv/.ffmpegs  ## the tests of what FFmpeg does, with the oldest 
 
 CORE_TESTS := tests/test_dropin.py tests/test_recorder.py tests/test_obs.py tests/test_envs.py tests/test_placement.py \
 	tests/test_datasets.py tests/test_csv.py tests/test_tee.py tests/test_tensorboard.py tests/test_wandb.py \
-	tests/test_compat.py tests/test_compile.py tests/test_captions.py
+	tests/test_compat.py tests/test_compile.py tests/test_captions.py tests/test_looks.py tests/test_gallery.py \
+	tests/test_watch.py
 
 test-versions: .venvs/.oldest .venvs/.between .venvs/.benchmarl  ## the core of the tests with the lowest versions of everything, and others
 	# what packages of different ages warn each other of is not ours
@@ -115,9 +116,6 @@ test-versions: .venvs/.oldest .venvs/.between .venvs/.benchmarl  ## the core of 
 		.venvs/$$versions/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS) || exit 1; \
 	done
 	.venvs/oldest/bin/python -m pytest -q -W ignore tests/test_benchmarl.py
-
-test-torch: .venvs/.torch  ## the core of the tests with the oldest torch
-	.venvs/torch/bin/python -m pytest $(PARALLEL) -q -W ignore -m "not long" $(CORE_TESTS)
 
 test-pythons: $(addprefix .venvs/.,$(PYTHONS))  ## the core of the tests, and what FFmpeg does, with other Pythons
 	for python in $(PYTHONS); do \
