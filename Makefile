@@ -38,13 +38,15 @@ PARALLEL := -n 3 --dist worksteal
 	done
 	@touch $@
 
+# what the core of the tests needs
+CORE := --editable ".[examples,web,tensorboard,wandb,colormap]" pytest pytest-timeout pytest-xdist hypothesis selenium \
+	hatchling setuptools hydra-core vmas
+
 # oldest: the lowest versions of everything, with the oldest TorchRL; between: a TorchRL in between
 .venvs/.%: pyproject.toml tests/%.txt
 	$(PYTHON) -m venv .venvs/$*
 	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt torch
-	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt \
-		--editable ".[examples,web,tensorboard,wandb,colormap]" pytest pytest-timeout pytest-xdist hypothesis selenium \
-		hatchling setuptools hydra-core vmas
+	.venvs/$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/$*.txt $(CORE)
 	@touch $@
 
 # another Python takes other versions of some packages: the newest that it has wheels of
@@ -52,8 +54,7 @@ PARALLEL := -n 3 --dist worksteal
 	python$* -m venv .venvs/python$*
 	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --upgrade pip
 	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/pythons.txt torch
-	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/pythons.txt \
-		--editable ".[examples,web,tensorboard,wandb,colormap]" pytest pytest-timeout pytest-xdist hypothesis hydra-core vmas
+	.venvs/python$*/bin/pip install --quiet --disable-pip-version-check --constraint tests/pythons.txt $(CORE)
 	@touch $@
 
 # BenchMARL asks for the oldest TorchRL, and for torchvision, which it does not need here

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from conftest import ENCODED, fill, missing, product
+from conftest import ENCODED, fill, missing, product, some
 from numbered_frames import decode, numbered, numbers_in
 from processes import run_python, within
 
@@ -132,10 +132,11 @@ def test_the_timeout_may_stand_in_the_environment(value, out, monkeypatch):
     assert out in (done.stderr if done.returncode else done.stdout)
 
 
-def test_an_ffmpeg_that_computes_without_writing_is_not_stuck(start, tmp_path):
+@pytest.mark.parametrize("size", some([(480, 854), (720, 1280)], (480, 854)))
+def test_an_ffmpeg_that_computes_without_writing_is_not_stuck(start, tmp_path, size):
     slow = ["-c:v", "libx264", "-preset", "placebo", "-rc-lookahead", "250", "-g", "250", "-f", "mp4"]
-    encoder = start(tmp_path / "a.mp4", size=(480, 854), args=slow, timeout_s=0.4)
-    noise = np.random.default_rng(0).integers(0, 256, (480, 854, 3), np.uint8)
+    encoder = start(tmp_path / "a.mp4", size=size, args=slow, timeout_s=0.4)
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
     for _ in range(12):
         encoder.write(noise)
     assert encoder.finish() == 12

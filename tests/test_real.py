@@ -23,16 +23,17 @@ def psnr(one, other):
     return 10 * np.log10(255**2 / error)
 
 
-def test_mspacman_at_the_defaults_is_seen_in_its_colours():
+@pytest.mark.parametrize("steps", some([100, 300], 100))
+def test_mspacman_at_the_defaults_is_seen_in_its_colours(steps):
     require("ale_py")
     env = TransformedEnv(GymEnv("ALE/MsPacman-v5", from_pixels=True), VideoRecorder(CSVLogger("run"), "video"))
     env.set_seed(0)
-    rollout = env.rollout(100)
+    rollout = env.rollout(steps)
     video = env.transform.dump()
-    # of the reset frame and the 100 that follow, every other one, the second first
+    # of the reset frame and those that follow, every other one, the second first
     observed = torch.cat([rollout["pixels"][:1], rollout["next", "pixels"]])[1::2].numpy()
     decoded = decode(video.path)
-    assert decoded.shape == (50, 420, 320, 3)
+    assert decoded.shape == (steps // 2, 420, 320, 3)
     enlarged = observed.repeat(2, axis=1).repeat(2, axis=2)
     assert psnr(enlarged, decoded) > 40
     assert all(psnr(one, other) > 35 for one, other in zip(enlarged, decoded, strict=True))  # no frame out of order

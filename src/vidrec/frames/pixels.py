@@ -87,10 +87,12 @@ def spaced(at: NDArray[np.integer]) -> NDArray[np.integer] | slice:
     >>> spaced(np.array([2, 4, 6]))
     slice(2, 7, 2)
     """
+    if len(at) == 0:
+        return slice(0)
     apart = np.diff(at)
-    if len(at) and not ((apart == apart[:1]).all() and (apart > 0).all()):
-        return at
-    return slice(int(at[0]), int(at[-1]) + 1, int(apart[0]) if len(apart) else 1) if len(at) else slice(0)
+    if (apart == apart[:1]).all() and (apart > 0).all():
+        return slice(int(at[0]), int(at[-1]) + 1, int(apart[0]) if len(apart) else 1)
+    return at
 
 
 def take(x: Tensor, at: NDArray[np.integer] | slice) -> Tensor:
