@@ -209,7 +209,7 @@ def test_the_best_are_kept_and_the_others_deleted_when_they_have_arrived(logger)
     env.rollout(14, break_when_any_done=False)
     let_go()
     env.close()
-    assert wait_for(lambda: len(rows()) == 2, 10)
+    assert wait_for(lambda: len(rows()) == len(list(Path("csv_logs/run/videos").glob("video_*.mkv"))) == 2, 10)
     assert sorted(len(numbers) for numbers in found().values()) == [5, 6]
     assert sorted(row["return"] for row in rows()) == ["4.0", "5.0"]
 
