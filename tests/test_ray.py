@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -352,9 +353,11 @@ def test_a_recorder_does_not_wait_for_a_logger_far_away(ray, actors, tmp_path):
 
 
 @pytest.mark.long
-def test_an_evaluator_of_ray_records_its_evaluations(ray, logger):
+def test_an_evaluator_of_ray_records_its_evaluations(ray, tmp_path):
+    options = {"actor_options": {"num_cpus": 0}}
+    slow = SlowLogger("run", tmp_path, video_format="mkv", service_backend="ray", service_backend_options=options)
     evaluator = Evaluator(
-        functools.partial(worker_env, logger.client(), 1, [3, 5], dump_on_done=True),
+        functools.partial(worker_env, slow.client(), 1, [3, 5], dump_on_done=True),
         policy_factory=_policy,
         max_steps=9,
         backend="ray",
@@ -363,10 +366,14 @@ def test_an_evaluator_of_ray_records_its_evaluations(ray, logger):
     )
     for _ in range(3):
         evaluator.evaluate()
-    evaluator.shutdown()
+    later = threading.Timer(1, let_go, [tmp_path])
+    later.start()
+    evaluator.shutdown()  # closes the env, which waits for the logger
+    later.join()
     expected = [[name_of(1, episode, step) for step in range(steps)] for episode, steps in enumerate((4, 6, 4))]
-    assert list(of_actors(found()).values()) == [expected]
-    assert [row["ended"] for row in rows()] == ["terminated", "terminated", "truncated"]
+    assert list(of_actors(found(tmp_path / "run" / "videos")).values()) == [expected]
+    assert [row["ended"] for row in rows(tmp_path / "run")] == ["terminated", "terminated", "truncated"]
+    slow.shutdown(timeout=60)
 
 
 class _Zeros(torch.nn.Module):

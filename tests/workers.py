@@ -18,6 +18,7 @@ class EpisodeEnv(EpisodesEnv):
     def __init__(self, env_id, lengths):
         self.env_id = env_id
         super().__init__([lengths], batch_size=())
+        self.is_closed = False  # what asks whether it is to be closed is told so, as by an env of Gymnasium
 
     def _out(self, **more):
         td = super()._out(**more)
