@@ -22,6 +22,7 @@ from torchrl.envs.transforms import FrameSkipTransform, StepCounter
 from worlds import KeepLogger, PixelsEnv
 
 from vidrec import CSVLogger, MemoryLogger, SettingError, TeeLogger, TensorboardLogger, VideoRecorder, VidrecWarning
+from vidrec.errors import Once
 from vidrec.sources import speed
 
 pytestmark = [
@@ -399,7 +400,7 @@ MESSAGE = "this video plays"
 @pytest.fixture
 def warned(monkeypatch):
     """Have the warning back, and return the messages of those that were given."""
-    monkeypatch.setattr(speed, "_warned", False)
+    monkeypatch.setattr(speed, "warn_once", Once())
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", MESSAGE)
         messages = SimpleNamespace(
@@ -440,7 +441,7 @@ def test_the_fps_of_every_logger_counts(warned):
     env = Declared(dt=1 / 30)
     enter(env, logger=TensorboardLogger("run"), skip=1)
     assert [message.split(":")[1].split(",")[0] for message in warned.all()] == [" fps=4 and skip=1"]
-    speed._warned = False
+    speed.warn_once.given = False
     enter(env, logger=TeeLogger(MemoryLogger(), CSVLogger("run", video_fps=60)), skip=1)
     enter(env, logger=CSVLogger("run"), skip=1)
     assert len(warned.all()) == 2
@@ -461,7 +462,7 @@ def test_nothing_is_said_of_what_is_near_or_has_no_speed(warned):
 
 
 def test_where_warnings_are_errors_the_next_reset_goes_on(monkeypatch):
-    monkeypatch.setattr(speed, "_warned", False)
+    monkeypatch.setattr(speed, "warn_once", Once())
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
     env = TransformedEnv(Declared(dt=1), recorder)
     with warnings.catch_warnings():

@@ -217,7 +217,7 @@ def _font(size: int, plain: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFon
 
 @lru_cache(maxsize=1)
 def _path() -> str | None:
-    """Return the file of the font: of the system, or that which matplotlib brings; None is the one of Pillow's."""
+    """Return the file of the font: of the system, or that which matplotlib brings; None is Pillow's own."""
     for name in (FONTS[0], _of_matplotlib(), *FONTS[1:]):
         with suppress(OSError):
             return str(ImageFont.truetype(name, MIN_TEXT).path)

@@ -16,6 +16,7 @@ Each is also the built-in one in brackets:
 
 import importlib.util
 import math
+import sys
 import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,14 @@ class Once:
         if not self.given:
             self.given = True
             warnings.warn(text, VidrecWarning, stacklevel=3)
+
+
+def warn_or_print(text: str) -> None:
+    """Warn at the end of the process; where warnings are errors, print it, so that others have their turn."""
+    try:
+        warnings.warn(text, VidrecWarning, stacklevel=2)
+    except VidrecWarning as warning:
+        print(f"VidrecWarning: {warning}", file=sys.stderr)
 
 
 def need(package: str, what: str, extra: str | None = None) -> None:

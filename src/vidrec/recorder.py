@@ -56,17 +56,13 @@ NOT_IN_DATA = "render= draws the environment, and there is none around this reco
 
 NO_AGENTS = "by_agent=True needs an environment, and there is none around this recorder; agents are side by side here"
 
-OF_THIS_PROCESS = {
-    "_owner",
-    "_samples",
-    "_source",
-    "_source_of",
-    "_readings",
-    "_graph_keys",
-    "_graph_own",
-    "_graph_call",
+FRESH: Mapping[str, Any] = {
+    **dict.fromkeys(["_owner", "_samples", "_source", "_source_of", "_graph_call"]),
+    "_readings": [],
+    "_graph_keys": (),
+    "_graph_own": 0,
 }
-"""What a copy does not get: it records for itself."""
+"""What a recorder and a copy begin with: a copy records for itself."""
 
 _recorders: "weakref.WeakKeyDictionary[EnvBase, dict[str, weakref.ref[VideoRecorder]]]" = weakref.WeakKeyDictionary()
 """For each base env, the recorder that was in it first, of those that are copies of one."""
@@ -266,10 +262,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     def _keep(self, recording: Recording) -> None:
         """Record into `recording`, whose videos are finished when no recorder has it any more."""
-        self.__dict__.update(_recording=recording, _owner=lifetime.owner(recording), _samples=None)
-        self.__dict__.update(
-            _source=None, _source_of=None, _graph_keys=(), _graph_own=0, _graph_call=None, _readings=[]
-        )
+        self.__dict__.update(FRESH, _recording=recording, _owner=lifetime.owner(recording))
 
     # TorchRL's attributes, kept in the recording, where the end of the process and copies find them
 
@@ -393,7 +386,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in super().__getstate__().items() if name not in OF_THIS_PROCESS}
+        state = {name: value for name, value in super().__getstate__().items() if name not in FRESH}
         return {**state, "_recording": self._recording.copy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -142,7 +142,7 @@ def _check_streaming(logger: VideoLogger) -> None:
 
 def _opened(logger: VideoLogger, **settings: Any) -> Clip:
     clip = logger.open_clip("check/clip", **{"fps": FPS, **settings})
-    _expect(isinstance(clip, Clip), f"open_clip returned {type(clip).__name__}; expected a vidrec.clip.Clip")
+    _expect(isinstance(clip, Clip), f"open_clip returned {type(clip).__name__}; expected a vidrec.clips.Clip")
     _expect(clip.frames == 0, "open_clip returned a clip with frames in it")
     return clip
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from vidrec import __version__
-from vidrec.errors import SettingError
+from vidrec.cli.printing import printable
+from vidrec.errors import SettingError, VidrecError
 from vidrec.files.places import is_url
 
 Folder = Annotated[Path, typer.Argument(help="A folder, with all below it.", exists=True, file_okay=False)]
@@ -56,9 +57,12 @@ def main(
 
 
 @contextmanager
-def bad_options() -> Iterator[None]:
-    """Have options that cannot be said as wrong use of the command."""
+def told() -> Iterator[None]:
+    """Say what goes wrong: an option that cannot be as wrong use of the command, all else as its failure."""
     try:
         yield
     except SettingError as error:
         raise typer.BadParameter(str(error)) from None
+    except (VidrecError, OSError, ValueError) as error:
+        typer.echo(f"vidrec: {printable(error)}", err=True)
+        raise typer.Exit(1) from None

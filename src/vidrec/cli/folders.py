@@ -8,9 +8,9 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from vidrec.cli.app import AsJson, DryRun, Folder, FolderOrStore, Sort, Where, app, bad_options
+from vidrec.cli.app import AsJson, DryRun, Folder, FolderOrStore, Sort, Where, app, told
 from vidrec.cli.printing import bytes_text, from_here, printable, progress, show, show_columns
-from vidrec.errors import ExtraError, SettingError, StoreError
+from vidrec.errors import SettingError
 from vidrec.tools import listing as listings
 from vidrec.tools import prune as prunes
 from vidrec.tools import query, scan
@@ -39,13 +39,9 @@ def list_videos(
     as_json: AsJson = False,
 ) -> None:
     """List the videos of a folder or object store with what is known of each, without decoding one."""
-    with bad_options():
+    with told():
         conditions = [Condition.of(text) for text in where or ()]
-        try:
-            listing, rows = read_rows(path)
-        except (ExtraError, StoreError) as error:
-            typer.echo(f"vidrec: {printable(str(error))}", err=True)
-            raise typer.Exit(1) from None
+        listing, rows = read_rows(path)
         wanted = [row for row, _ in chosen(rows, conditions, sort, n)]
     if as_json:
         show([query.json_row(row) for row in wanted], as_json)
@@ -74,7 +70,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Delete videos together with their rows in videos.csv; of several options each must let a video go."""
-    with bad_options():
+    with told():
         if keep_best is None and older_than is None and where is None:
             raise SettingError("nothing says what to delete; expected --keep-best, --older-than or --where")
         if per and keep_best is None:

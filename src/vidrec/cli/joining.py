@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vidrec.cli.app import AsJson, Where, app, bad_options
+from vidrec.cli.app import AsJson, Sort, Where, app, told
 from vidrec.cli.folders import chosen, read_rows, tell
 from vidrec.cli.printing import printable, progress, show
-from vidrec.errors import SettingError, VidrecError
+from vidrec.errors import SettingError
 from vidrec.tools import query, scan
 from vidrec.tools.query import Condition
 
@@ -25,9 +25,6 @@ Output = Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="Th
 Labels = Annotated[str | None, typer.Option(metavar="A,B,...", help="What stands below each video.")]
 By = Annotated[
     str | None, typer.Option(metavar="COLUMN", help="Take those of which a column is known, sort and label them by it.")
-]
-Sort = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN", help="Sort those of a folder by a column; -return descends.")
 ]
 Tag = Annotated[str | None, typer.Option(metavar="TAG", help="Only videos of this tag, of a folder.")]
 Env = Annotated[int | None, typer.Option(metavar="ENV", help="Only videos of this env, of a folder.")]
@@ -107,16 +104,10 @@ def sheet(
 @contextmanager
 def _making(output: Path, force: bool) -> Iterator[None]:
     """Have the command end with what is wrong: its options, or a video."""
-    with bad_options():
+    with told():
         if output.exists() and not force:
             raise SettingError(f"{output} exists; --force replaces a file")
-        try:
-            yield
-        except SettingError:
-            raise
-        except (VidrecError, OSError) as error:
-            typer.echo(f"vidrec: {printable(error)}", err=True)
-            raise typer.Exit(1) from None
+        yield
 
 
 def _shown(

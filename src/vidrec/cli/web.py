@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from vidrec.cli.app import Folder, Sort, Where, app, bad_options
+from vidrec.cli.app import Folder, Sort, Where, app, told
 from vidrec.cli.folders import chosen, read_rows, tell
 from vidrec.cli.printing import bytes_text, from_here, printable
-from vidrec.errors import ExtraError, SettingError, need
+from vidrec.errors import SettingError, need
 from vidrec.tools.query import Condition
 
 
@@ -26,14 +26,12 @@ def gallery(
     force: Annotated[bool, typer.Option("--force", help="Replace a page that is there.")] = False,
 ) -> None:
     """Make a page of the videos of a folder, for a browser: filter, compare, step through frames; no server needed."""
-    try:
+    with told():
         need("jinja2", "vidrec gallery", extra="web")
-    except ExtraError as error:
-        raise _failed(error) from None
     from vidrec.tools.web import page
 
     target = path.resolve() / "index.html" if output is None else output
-    with bad_options():
+    with told():
         conditions = [Condition.of(text) for text in where or ()]
         if target.is_dir() or not target.parent.is_dir():
             raise SettingError(f"{target} can be no page; expected the name of a file in a folder that exists")
@@ -41,14 +39,9 @@ def gallery(
             raise SettingError(f"{target} exists; --force replaces it")
         found, rows = read_rows(path)
         videos = [video for _, video in chosen(rows, conditions, sort, n)]
-        try:
-            inside = page.embedded(found.folder, videos) if embed else {}
-            about = page.data(found, videos, (lambda _: None) if embed else page.address_from(target))
-            page.save(page.html(about, inside), target, overwrite=force)
-        except SettingError:
-            raise
-        except (OSError, ValueError) as error:
-            raise _failed(error) from None
+        inside = page.embedded(found.folder, videos) if embed else {}
+        about = page.data(found, videos, (lambda _: None) if embed else page.address_from(target))
+        page.save(page.html(about, inside), target, overwrite=force)
     count = f"{len(videos)} {'video' if len(videos) == 1 else 'videos'}"
     typer.echo(f"{printable(from_here(target))}: {count}, {bytes_text(target.stat().st_size)}")
     raise typer.Exit(tell(found))
@@ -63,18 +56,10 @@ def watch(
     port: Annotated[int, typer.Option(metavar="PORT", help="The same; 0 chooses one.", min=0, max=65535)] = 8420,
 ) -> None:
     """Serve the page of a folder while a training records: it grows, and clips play live. Ctrl-C ends it."""
-    try:
+    with told():
         for package in ("jinja2", "starlette", "uvicorn"):
             need(package, "vidrec watch", extra="web")
-    except ExtraError as error:
-        raise _failed(error) from None
     from vidrec.tools.web import server
 
-    with bad_options():
+    with told():
         server.serve(path, host, port, typer.echo)
-
-
-def _failed(error: Exception) -> typer.Exit:
-    """Say why a command cannot do its work; return how it ends."""
-    typer.echo(f"vidrec: {printable(error)}", err=True)
-    return typer.Exit(1)

@@ -70,9 +70,8 @@ class FolderVideo(ListedVideo):
         with TemporaryDirectory(prefix="vidrec-") as folder:
             path = self.path
             if self.event is not None:
-                data = events.data_of(self.path, self.event)
-                path = Path(folder, "video").with_suffix(_suffix(data))
-                path.write_bytes(data)
+                path = Path(folder, f"video{self.event.suffix}")
+                path.write_bytes(events.data_of(self.path, self.event))
             about = verify.info(path, None if self.row is None else dict(self.row))
             if "frames" not in about:
                 raise FrameError(f"{path} is a tensor, and no row of videos.csv tells its shape")
@@ -119,8 +118,3 @@ def videos(folder: Place) -> list[FolderVideo]:
     for text in found.unreadable:
         warnings.warn(text, VidrecWarning, stacklevel=2)
     return [FolderVideo(**vars(video)) for video in found.videos]
-
-
-def _suffix(data: bytes) -> str:
-    """Return the suffix of an image that moves."""
-    return {b"GIF8": ".gif", b"RIFF": ".webp"}.get(data[:4], ".apng")

@@ -19,9 +19,6 @@ MAX_EMBEDDED_BYTES = 32_000_000
 MAX_PREVIEW_BYTES = 128_000_000
 """How many bytes of frames, 3 * H * W each, are shown of a file that browsers do not play."""
 
-IMAGES = {"gif": "image/gif", "apng": "image/apng", "webp": "image/webp"}
-PLAYED = {"mp4": "video/mp4", "webm": "video/webm"}
-
 
 def html(video: Video) -> str:
     """Return a video as HTML: the file itself and a line about it; a line that says why, if it cannot be shown."""
@@ -55,14 +52,14 @@ def show(video: Video) -> None:
 
 def _shown(video: Video, size: int) -> tuple[str, str]:
     """Return the element that shows a video, and what is to be said of it."""
-    kind = video.encoding.video_format
-    if kind not in PLAYED | IMAGES:
+    kind = video.encoding.format.media_type
+    if not kind:
         return _preview(video)
     if size > MAX_EMBEDDED_BYTES:
         source = quote(os.fsencode(os.path.relpath(video.path)))
         reason = f"more than {_bytes(MAX_EMBEDDED_BYTES)} are not put into a notebook"
         return _element(video, source), f'Linked, because {reason}: <a href="{source}">{_name(video)}</a>'
-    return _element(video, _data((PLAYED | IMAGES)[kind], video.path)), ""
+    return _element(video, _data(kind, video.path)), ""
 
 
 def _preview(video: Video) -> tuple[str, str]:
@@ -71,7 +68,7 @@ def _preview(video: Video) -> tuple[str, str]:
     with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
         path = Path(folder, "preview.mp4")
         frames = write(path, islice(video.iter_frames(), most), video.fps).frames
-        element = _element(video, _data(PLAYED["mp4"], path))
+        element = _element(video, _data("video/mp4", path))
     which = "" if frames == video.frames else f", of the first {frames:,} frames"
     return element, f"Shown as an mp4{which}: browsers do not play {video.encoding.video_format}."
 
@@ -80,7 +77,7 @@ def _element(video: Video, source: str) -> str:
     height, width = video.size
     label = f"{_name(video)}: a video of {video.frames} frames, {width} x {height} pixels"
     about = f'src="{source}" title="{label}" style="max-width: 100%"'
-    if video.encoding.video_format in IMAGES:
+    if video.encoding.format.media_type.startswith("image/"):
         return f'<img alt="{label}" {about}>'
     return f'<video controls loop muted playsinline aria-label="{label}" {about}></video>'
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vidrec.episode import Episode
 from vidrec.ffmpeg.encoding import Encoding
-from vidrec.ffmpeg.files import read_frames
+from vidrec.ffmpeg.stream import read_frames
 from vidrec.files.index import shape_text, time_text
 from vidrec.frames import to_rgb
 
@@ -91,7 +91,7 @@ class Video:
     def iter_frames(self) -> Iterator[Tensor]:
         """Read the file back: yield each frame, uint8 ``[H, W, 3]``."""
         if self.encoding.format.encoded:
-            yield from (torch.from_numpy(frame.copy()) for frame in read_frames(self.path, self.frames))
+            yield from (torch.from_numpy(frame.copy()) for frame in read_frames(self.path, self.size, self.frames))
         else:
             yield from map(raw_frames(self), range(self.frames))
 

@@ -36,6 +36,7 @@ class Format:
     growing: tuple[str, ...] = ()  # so that a file of a machine that is killed can be read
     joinable: bool = True  # whether FFmpeg can join files without encoding them again
     copies: bool = True  # and whether it can copy the frames of one
+    media_type: str = ""  # what browsers take it for; empty for what none plays
 
     @property
     def encoded(self) -> bool:
@@ -54,12 +55,20 @@ FRAGMENTED = ("-movflags", "+delay_moov+default_base_moof")
 """Whole fragments to the end, for older ones: the finished file is copied into an ordinary one."""
 
 FORMATS: Mapping[str, Format] = {
-    "mp4": Format("mp4", ("-f", "mp4"), "libx264", "yuv420p", 20, FRAGMENTS),
-    "webm": Format("webm", ("-f", "webm"), "libvpx-vp9", "yuv420p", 30, CLUSTERS),
+    "mp4": Format("mp4", ("-f", "mp4"), "libx264", "yuv420p", 20, FRAGMENTS, media_type="video/mp4"),
+    "webm": Format("webm", ("-f", "webm"), "libvpx-vp9", "yuv420p", 30, CLUSTERS, media_type="video/webm"),
     "mkv": Format("mkv", ("-f", "matroska"), "libx264rgb", "rgb24", 0, CLUSTERS),
-    "gif": Format("gif", ("-f", "gif"), "gif", "bgr8", joinable=False),
-    "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24", joinable=False),
-    "webp": Format("webp", ("-loop", "0", "-f", "webp"), "libwebp", "bgra", joinable=False, copies=False),
+    "gif": Format("gif", ("-f", "gif"), "gif", "bgr8", joinable=False, media_type="image/gif"),
+    "apng": Format("apng", ("-plays", "0", "-f", "apng"), "apng", "rgb24", joinable=False, media_type="image/apng"),
+    "webp": Format(
+        "webp",
+        ("-loop", "0", "-f", "webp"),
+        "libwebp",
+        "bgra",
+        joinable=False,
+        copies=False,
+        media_type="image/webp",
+    ),
     "pt": Format("pt"),
     "memmap": Format("memmap"),
 }

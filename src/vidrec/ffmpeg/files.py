@@ -7,16 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vidrec.errors import EncoderError
 from vidrec.ffmpeg import metadata
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.ffmpeg.program import passthrough, run, run_ffmpeg
-from vidrec.files import forks
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def input_args(path: Path) -> list[str]:
@@ -31,17 +27,7 @@ def input_args(path: Path) -> list[str]:
     return ["-f", "webp_anim" if moves else "webp_pipe", "-i", f"file:{path}"]
 
 
-def read_frames(path: Path, frames: int) -> "Iterator[np.ndarray[Any, Any]]":
-    """Yield the first `frames` frames of a video, uint8 ``[H, W, 3]`` each, read-only, by moviepy's reader.
-
-    Raises:
-        EncoderError: FFmpeg cannot read the file, or it holds fewer.
-    """
-    with tempfile.TemporaryDirectory(prefix="vidrec-") as folder:
-        yield from _read_frames(at_constant_rate(path, Path(folder)), frames)
-
-
-def at_constant_rate(path: Path, folder: Path, fps: Fraction = Fraction(30)) -> Path:
+def at_constant_rate(path: Path, folder: Path, fps: Fraction) -> Path:
     """Return `path`, or a lossless copy of it in `folder`, such that moviepy's reader gives each frame once.
 
     It reads at a constant rate, and would double frames of animated images: a GIF counts in hundredths of a second,
@@ -58,33 +44,6 @@ def at_constant_rate(path: Path, folder: Path, fps: Fraction = Fraction(30)) -> 
     if code:
         raise EncoderError(f"FFmpeg cannot read {path}: {stderr}")
     return copy
-
-
-def _read_frames(path: Path, frames: int) -> "Iterator[np.ndarray[Any, Any]]":
-    import numpy as np  # which the command line need not wait for
-    from moviepy.video.io.ffmpeg_reader import FFMPEG_VideoReader
-
-    # check_duration=False: a clip that was cut off by a crash does not know its length, and is read all the same
-    try:
-        with forks.lock:
-            reader = FFMPEG_VideoReader(str(path), decode_file=False, check_duration=False)
-    except OSError as error:
-        raise EncoderError(f"FFmpeg cannot read {path}: {error}") from error
-    process = reader.proc
-    width, height = reader.size
-    try:
-        if frames:
-            yield reader.last_read
-        for i in range(1, frames):
-            # not read_frame(), which gives the last frame again where there are no more
-            data = process.stdout.read(height * width * 3)
-            if len(data) < height * width * 3:
-                raise EncoderError(f"{path} holds {i} frames; expected {frames}")
-            yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
-    finally:
-        reader.close()
-        process.stdout.close()  # moviepy leaves them open when FFmpeg has ended by itself
-        process.stderr.close()
 
 
 def join(parts: Sequence[Path], target: Path, encoding: Encoding, known: Mapping[str, Any]) -> int:
@@ -180,7 +139,7 @@ def contents(path: Path, *, decode: bool) -> Contents:
     """
     how = passthrough() if decode else ["-c", "copy"]
     done = run_ffmpeg(
-        ["-nostdin", "-loglevel", "error", "-i", f"file:{path}", "-map", "0:v:0", *how, "-f", "framecrc", "-"]
+        ["-nostdin", "-loglevel", "error", *input_args(path), "-map", "0:v:0", *how, "-f", "framecrc", "-"]
     )
     head = dict(re.findall(r"^#(\w+) 0: (.*)$", done.stdout, flags=re.MULTILINE))
     unit, (width, height) = Fraction(head.get("tb", "1")), head.get("dimensions", "0x0").split("x")

@@ -4,9 +4,10 @@ import math
 import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -93,6 +94,21 @@ class Source:
         with _reading(self.path, [*args, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]) as output:
             while len(data := output.read(height * width * 3)) == height * width * 3:
                 yield np.frombuffer(data, np.uint8).reshape(height, width, 3)
+
+
+def read_frames(path: Path, size: tuple[int, int], frames: int) -> Generator[Array, None, None]:
+    """Yield the first `frames` frames of a video, uint8 ``[H, W, 3]`` each, of this (height, width).
+
+    Raises:
+        EncoderError: FFmpeg cannot read the file, or it holds fewer.
+    """
+    read = 0
+    with closing(Source(path, frames, UNKNOWN_FPS, *size).read()) as found:
+        for frame in islice(found, frames):
+            yield frame
+            read += 1
+    if read < frames:
+        raise EncoderError(f"{path} holds {read} frames; expected {frames}")
 
 
 def _fps(frames: int, units: int, rounded: int, unit: Fraction) -> Fraction:

@@ -1,1 +1,1 @@
-"""Names, places, locks, the index of a folder, the manifest of a growing clip. No torch."""
+"""Names, places, locks, forks, the index of a folder, object stores, the manifest of a growing clip. No torch."""

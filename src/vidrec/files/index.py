@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from vidrec.files import forks
-from vidrec.files.names import MARK, lock
+from vidrec.files.names import MARK, is_at, lock
 
 COLUMNS = ("tag", "step", "file", "frames", "fps", "height", "width", "codec", "seconds")
 """The columns. height and width are those of the file, in pixels; file is relative to the folder of the index."""
 
 EPISODE_COLUMNS = ("env_id", "agent", "episode", "return", "length", "ended")
-"""And more: what `vidrec.Video.env` and `vidrec.Episode` say, empty where that does not apply."""
+"""And more: what `vidrec.Video.env_id`, ``agent`` and `vidrec.Episode` say, empty where that does not apply."""
 
 TENSOR_COLUMNS = ("dtype", "shape")
 """And those of a tensor on disk, "pt" or "memmap", such as ``uint8`` and ``1x128x3x48x64``; else empty."""
@@ -157,7 +157,7 @@ class VideoIndex:
             ):
                 with contextlib.suppress(OSError):  # a file system without locks
                     fcntl.flock(index, fcntl.LOCK_EX)
-                if self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(index.fileno())):
+                if is_at(self.path, index.fileno()):
                     yield index
                     return
                 # it was replaced while this one waited

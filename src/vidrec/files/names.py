@@ -9,8 +9,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePath
+from typing import BinaryIO, TypeVar
 
 from vidrec.errors import EncoderError, TagError
 
@@ -19,6 +19,9 @@ MARK = ".part-"
 
 MAX_NAME_BYTES = 200
 """How long the name of a file or folder may be, in UTF-8; file systems take 255, and some of that is added to it."""
+
+
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 def check_name(name: str) -> str:
@@ -51,7 +54,7 @@ def publish(source: Path, target: Path) -> Path:
     """Give a file the name `target`, or the next one that is free, by a link or a copy, and return which; it stays."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        return next(name for name in _names(target) if _link(source, name))
+        return next(name for name in numbered(target) if _link(source, name))
     except OSError:  # another file system, or one without hard links
         with source.open("rb") as old:
             return write(target, lambda new: shutil.copyfileobj(old, new))
@@ -76,7 +79,7 @@ def write(target: Path, fill: Callable[[BinaryIO], object]) -> Path:
 
 def move(source: Path, target: Path) -> Path:
     """Rename in a folder to `target`, or to the next name that is free, and return which. Nothing is ever replaced."""
-    return next(name for name in _names(target) if _rename(source, name))
+    return next(name for name in numbered(target) if _rename(source, name))
 
 
 def move_to(source: Path, target: Path, *, overwrite: bool) -> bool:
@@ -87,7 +90,8 @@ def move_to(source: Path, target: Path, *, overwrite: bool) -> bool:
     return _rename(source, target)
 
 
-def _names(target: Path) -> Iterator[Path]:
+def numbered(target: AnyPath) -> Iterator[AnyPath]:
+    """Yield a path, and those that take its place where it is taken: ``game_1.mp4`` for ``game.mp4``."""
     return itertools.chain([target], (target.with_stem(f"{target.stem}_{n}") for n in itertools.count(1)))
 
 
@@ -122,10 +126,10 @@ def exclusively(path: Path) -> Iterator[bool]:
             return
         except OSError:  # a file system without locks
             pass
-        yield _is_at(path, file.fileno())
+        yield is_at(path, file.fileno())
 
 
-def _is_at(path: Path, descriptor: int) -> bool:
+def is_at(path: Path, descriptor: int) -> bool:
     """Return whether an open file is still the one at this path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))

@@ -18,7 +18,7 @@ from pathlib import Path
 from vidrec.errors import StoreError
 from vidrec.files import forks
 from vidrec.files.index import NAME, VideoIndex
-from vidrec.files.names import MARK, lock
+from vidrec.files.names import MARK, is_at, lock
 
 LOCK = "store.txt"
 """The file with the URL of the store, locked while the process runs."""
@@ -82,7 +82,7 @@ class Spool:
                 descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
                 spool = cls(path.parent, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor)):
+                if is_at(path, descriptor):
                     yield spool
 
     def logs(self) -> list[Path]:

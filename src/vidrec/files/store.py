@@ -6,7 +6,6 @@ Credentials, endpoints and timeouts are those of fsspec's own configuration.
 import base64
 import errno
 import hashlib
-import itertools
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from vidrec.errors import ExtraError, SettingError, StoreError
+from vidrec.files.names import numbered
 
 PIECE_BYTES = 8 * 2**20
 """A larger file goes up in pieces of this size, at most two in memory at a time."""
@@ -72,7 +72,7 @@ class Store:
         Raises:
             OSError: the store does not take it, or has something else under its name.
         """
-        for candidate in _names(self.wanted(name)):
+        for candidate in map(str, numbered(PurePosixPath(self.wanted(name)))):
             try:
                 self._create(source, self._at(candidate), token)
             except FileExistsError:
@@ -106,7 +106,7 @@ class Store:
                 raise
 
     def _has(self, source: Path, name: str, token: str) -> bool:
-        """Return whether an object is what an earlier try has sent, of which no answer came."""
+        """Return whether an object is what an earlier try sent whose answer was lost."""
         if "memory" in self._kinds:
             return False
         if not self._keeps_first:
@@ -192,13 +192,6 @@ class Store:
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
-
-
-def _names(name: str) -> Iterator[str]:
-    """Yield a name, and those that take its place where it is taken."""
-    path = PurePosixPath(name)
-    yield name
-    yield from (str(path.with_stem(f"{path.stem}_{n}")) for n in itertools.count(1))
 
 
 def _opened(source: Path | bytes) -> BinaryIO:

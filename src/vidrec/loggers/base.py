@@ -195,17 +195,9 @@ class VideoLogger:
             if content.tell() == at:  # or else a piece is lacking, which `log_video_file` says
                 content.write(data)
 
-    def log_video_next_step(self, tag: str, origin: str | None = None) -> int:
-        """Return where automatic steps begin, see `next_step`."""
-        return self.next_step(tag, origin)
-
-    def log_video_removal(self, video: Video) -> None:
-        """Delete a video that `log_video` returned, see `remove_video`."""
-        self.remove_video(video)
-
-    def log_clips_folder(self) -> Path | None:
-        """Return where a crash leaves clips, see `clips_folder`."""
-        return self.clips_folder()
+    def log_video_call(self, method: str, *args: Any) -> Any:
+        """Call `next_step`, `remove_video` or `clips_folder`."""
+        return getattr(self, method)(*args)
 
 
 def _service(logger_class: type, *args: Any, **kwargs: Any) -> Any:

@@ -23,6 +23,7 @@ from torchrl.record.loggers.ray import RayLogger, _RayLoggerClient
 
 from vidrec.errors import ServiceError, SettingError, need
 from vidrec.loggers import service as timeouts
+from vidrec.loggers.uploads import InPlace
 
 
 @contextmanager
@@ -52,12 +53,7 @@ class Answers:
         try:
             return self._thread.submit(get)
         except RuntimeError:  # the interpreter ends
-            answer: Future[Any] = Future()
-            try:
-                answer.set_result(get())
-            except Exception as error:
-                answer.set_exception(error)
-            return answer
+            return InPlace().submit(get)
 
 
 class ProcessClient(_ProcessLoggerClient):

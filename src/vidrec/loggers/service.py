@@ -132,18 +132,18 @@ class ServiceLogger(VideoLogger):
 
     def next_step(self, tag: str, origin: str | None = None) -> int:
         """Ask the logger in the other process."""
-        step: int = self.client.log_video_next_step(tag, origin)
+        step: int = self.client.log_video_call("next_step", tag, origin)
         return step
 
     def remove_video(self, video: Video) -> None:
         """Let the logger in the other process delete a video; one that is under way, when it has arrived."""
         if not isinstance(video, SentVideo):
-            self.client.log_video_removal(video)
+            self.client.log_video_call("remove_video", video)
             return
 
         def remove(answer: "Future[Any]") -> None:
             with suppress(Exception):  # it has not arrived, or there is nobody who could delete it
-                self._begin("log_video_removal", answer.result())
+                self._begin("log_video_call", "remove_video", answer.result())
 
         video.answer.add_done_callback(remove)
 
@@ -153,7 +153,7 @@ class ServiceLogger(VideoLogger):
 
     @cached_property
     def _folder(self) -> Path | None:
-        folder: Path | None = self.client.log_clips_folder() if self._shares_files else _clips()
+        folder: Path | None = self.client.log_video_call("clips_folder") if self._shares_files else _clips()
         return folder
 
     def __repr__(self) -> str:

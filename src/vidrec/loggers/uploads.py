@@ -5,7 +5,7 @@ import json
 import math
 import multiprocessing
 import multiprocessing.util
-import sys
+import os
 import threading
 import warnings
 from collections import deque
@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vidrec.errors import SettingError, StoreError, VidrecWarning, gathered, raise_first
-from vidrec.files import forks
+from vidrec.errors import SettingError, StoreError, VidrecWarning, gathered, raise_first, warn_or_print
 from vidrec.files.spool import Spool
 from vidrec.files.store import Store
 
@@ -368,16 +367,7 @@ def _end_with_process(uploader: Uploader) -> None:
         multiprocessing.util.Finalize(None, _end_all, exitpriority=10)
 
 
-class _Process:
-    """What is known of this process is not true of a forked child."""
-
-    def detach(self) -> None:
-        """Leave the parent's uploaders to the parent."""
-        _uploaders.clear()
-
-
-_process = _Process()
-forks.detach_in_child(_process)
+os.register_at_fork(after_in_child=_uploaders.clear)  # they are the parent's
 
 
 def _end_all() -> None:
@@ -386,13 +376,10 @@ def _end_all() -> None:
     for uploader in list(_uploaders):
         left = uploader.end(uploader.limits.exit_s)
         for text in [*uploader._told, *([left] if left else [])]:
-            try:
-                warnings.warn(text, VidrecWarning, stacklevel=1)
-            except VidrecWarning as warning:  # warnings are errors; the others have their turn
-                print(f"VidrecWarning: {warning}", file=sys.stderr)
+            warn_or_print(text)
 
 
-class _InPlace(ThreadPoolExecutor):
+class InPlace(ThreadPoolExecutor):
     """An executor without threads, for the end of the interpreter, which gives those of others no more work."""
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -409,4 +396,4 @@ def _resolve_in_place() -> None:
     from fsspec import asyn
 
     if (loop := asyn.loop[0]) is not None:
-        loop.call_soon_threadsafe(loop.set_default_executor, _InPlace())
+        loop.call_soon_threadsafe(loop.set_default_executor, InPlace())

@@ -1,1 +1,1 @@
-"""Who owns clips and finishes them: streams, failures, the end of the process, forks."""
+"""Who owns clips and finishes them: streams, names, publishing, what to keep, failures, the end of the process."""

@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -21,8 +20,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
-from vidrec.errors import VidrecWarning, message
-from vidrec.files import forks
+from vidrec.errors import message, warn_or_print
 from vidrec.loggers import uploads
 
 EXIT_S: float | None = 10.0
@@ -163,10 +161,7 @@ def _finish(recording: Unfinished, wait_s: float | None) -> None:
     try:
         recording.dump(alone=True, wait_s=wait_s)  # all others have their own turn
     except Exception as error:
-        try:
-            warnings.warn(f"a video was not finished: {message(error)}", VidrecWarning, stacklevel=1)
-        except VidrecWarning as warning:  # warnings are errors; the others have their turn
-            print(f"VidrecWarning: {warning}", file=sys.stderr)
+        warn_or_print(f"a video was not finished: {message(error)}")
 
 
 def _in_c() -> int | None:
@@ -260,7 +255,7 @@ def _after_fork() -> None:
         _busy = max(0, _busy - 1)
         if not _busy and _held is not None:
             (number, _), _held = _held, None
-            forking = sys._getframe(1).f_back  # the caller of `os.fork`, which has called the hook
+            forking = sys._getframe(1)  # the caller of `os.fork`, which calls this
             call = forking.f_lasti if forking else None
             threading.Thread(target=_send_later, args=(number, forking, call), daemon=True).start()
 
@@ -276,20 +271,15 @@ def _let_sigterm() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-class _Process:
-    """What is known of this process is not true of a forked child."""
-
-    def detach(self) -> None:
-        """Begin anew in the child."""
-        global _busy, _held, _ending, _ended
-        _recordings.clear()
-        orphans.clear()
-        _busy, _held, _ending, _ended = 0, None, False, False
-        if _is_ours():
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
-        _let_sigterm()
+def _begin_in_child() -> None:
+    """Begin anew: what is known of a process is not true of a forked child."""
+    global _busy, _held, _ending, _ended
+    _recordings.clear()
+    orphans.clear()
+    _busy, _held, _ending, _ended = 0, None, False, False
+    if _is_ours():
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
+    _let_sigterm()
 
 
-_process = _Process()
-forks.detach_in_child(_process)
-forks.call_around(_before_fork, _after_fork)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_in_child)

@@ -60,7 +60,7 @@ def _actor() -> str | None:
 
 
 def _serial_indices(env: EnvBase | None) -> list[int]:
-    """Return which env of the `SerialEnv` that is running it is, and before that which of another this one is, ..."""
+    """Return the index of an env in the `SerialEnv` that runs it, and before it that one's in another, and so on."""
     indices: list[int] = []
     frame = sys._getframe(1)
     while frame is not None and env is not None:

@@ -259,11 +259,6 @@ class Recording:
                     self._failed(stream, error, lost, errors)
             self._arriving = False
 
-    def _tell_of_left(self, errors: list[Exception]) -> None:
-        """Warn of clips that a crash left; where warnings are errors, they wait until the frames are written."""
-        for text in left.look(self.destination.loggers):
-            self._tell(text, errors)
-
     def _admit(self, stream: Stream, frames: Frames, errors: list[Exception]) -> Any:
         """Return the frames for which there is room in a stream that can go on; open its clips if it has none."""
         frames = frames[: self.room(stream, len(frames))]
@@ -274,7 +269,8 @@ class Recording:
             stream.start()
             self._open(stream)
             stream.fresh = False
-            self._tell_of_left(errors)
+            for text in left.look(self.destination.loggers):  # of clips that a crash left
+                self._tell(text, errors)
         return frames
 
     def _open(self, stream: Stream) -> None:
@@ -368,7 +364,8 @@ class Recording:
             if self.on_error == "raise":
                 raise_first(sorted(errors, key=lambda error: isinstance(error, VidrecWarning)))
             if not closing:
-                self._end_published()
+                for recording in filter(self._reaches, list(_living.values())):
+                    recording._published.end()  # the next video begins another list
             if self.on_error == "raise":
                 return video
             for error in errors:
@@ -478,27 +475,18 @@ class Recording:
             if not self.publisher.pending:
                 lifetime.release(self)
 
-    def _family(self) -> list["Recording"]:
-        """This recording, and those of its copies and of their copies, but for those in other environments."""
-        copies = [other for other in lifetime.held() if other is not self and self.id in other.lineage]
-        if (env := self.env()) is not None:
-            copies = [other for other in copies if other.env() in (None, env)]
-        return [self, *copies]
+    def _reaches(self, other: "Recording") -> bool:
+        """Return whether a dump of this one is one of another: of itself, and of its copies in no other environment."""
+        env = self.env()
+        return self.id in other.lineage and (env is None or other.env() in (None, env))
 
-    def _originals(self) -> list["Recording"]:
-        """This recording, and those that it is a copy of and whose dump reaches it: not those in other environments."""
-        above = [one for ancestor in self.lineage[:-1] if (one := _living.get(ancestor)) is not None]
-        return [self, *(one for one in above if (env := one.env()) is None or self.env() in (None, env))]
+    def _family(self) -> list["Recording"]:
+        """This recording, and the others that its dump reaches."""
+        return [self, *(other for other in lifetime.held() if other is not self and self._reaches(other))]
 
     def _lists(self) -> list[Published]:
-        """The lists of published videos that one of this recording is in."""
-        return [recording._published for recording in self._originals()]
-
-    def _end_published(self) -> None:
-        """Begin the list of videos anew, and those of the copies that a dump reaches."""
-        for recording in list(_living.values()):
-            if self.id in recording.lineage and self in recording._originals():
-                recording._published.end()
+        """The lists of published videos that one of this recording is in: its own, and those of its originals."""
+        return [one._published for one in list(_living.values()) if one._reaches(self)]
 
     @property
     def videos(self) -> list[Video]:

@@ -3,17 +3,11 @@
 import heapq
 import math
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from vidrec.episode import Episode
 from vidrec.errors import SettingError
-
-
-class Remover(Protocol):
-    """A logger that can delete a video it has published."""
-
-    def remove_video(self, video: Any) -> None:
-        """Delete it."""
+from vidrec.loggers.base import VideoLogger
 
 
 @dataclass(eq=False)
@@ -22,7 +16,7 @@ class Kept:
 
     episode: Episode
     order: int
-    videos: list[tuple[Remover, Any]] = field(default_factory=list)
+    videos: list[tuple[VideoLogger, Any]] = field(default_factory=list)
 
 
 class Retention:
@@ -46,7 +40,7 @@ class Retention:
         """Return what says which of two episodes stays: that with the higher rank."""
         raise NotImplementedError
 
-    def add(self, episode: Episode, video: Any, logger: Remover) -> None:
+    def add(self, episode: Episode, video: Any, logger: VideoLogger) -> None:
         """Count an episode among those kept once a logger has published its video, and remove what that displaces."""
         kept = next((kept for kept in self._kept if kept.episode is episode), None)
         if kept is None:

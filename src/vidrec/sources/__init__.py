@@ -1,1 +1,1 @@
-"""Which frame goes where: envs and their episodes, samples of buffers and datasets, what is selected and kept."""
+"""Which frame goes where: envs and their episodes, samples of buffers and datasets, rendering, captions, speed."""

@@ -14,7 +14,6 @@ It is read from attributes, and no simulator is imported. The first of these tha
 A step of wrappers and transforms that repeat actions takes as many steps of what they wrap.
 """
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from numbers import Integral, Real
@@ -23,7 +22,7 @@ from typing import Any
 from torchrl.envs import EnvBase, ParallelEnv, SerialEnv
 from torchrl.envs.transforms import FrameSkipTransform, Transform
 
-from vidrec.errors import SettingError, VidrecWarning
+from vidrec.errors import Once, SettingError
 from vidrec.sources.chain import parts_before, parts_below
 from vidrec.sources.simulator import attempt, layers_of, name_of, own
 from vidrec.sources.workers import ask, can_be_asked
@@ -46,8 +45,8 @@ LOOKED_AT = (
 SKIPS = ("frame_skip", "_skip")
 """Where a wrapper has how many steps of what it wraps one of its own takes: AtariPreprocessing, MaxAndSkip."""
 
-_warned = False
-"""Whether this process has warned of a speed."""
+warn_once = Once()
+"""Warns of the first speed in this process."""
 
 
 def seconds_per_step(env: EnvBase, recorder: Transform | None) -> Fraction | None:
@@ -73,19 +72,15 @@ def real_time_fps(env: EnvBase, recorder: Transform, skip: int) -> int | Fractio
 
 def warn_of_speed(env: EnvBase, recorder: Transform, skip: int, rates: Callable[[], Sequence[Fraction]]) -> None:
     """Warn, once in a process, of a video that plays at quite another speed than `env`; `rates` returns its fps."""
-    global _warned
-    if _warned or (seconds := seconds_per_step(env, recorder)) is None:
+    if warn_once.given or (seconds := seconds_per_step(env, recorder)) is None:
         return
     for fps in attempt(rates) or ():  # what it raises, the first frame will
         speed = fps * skip * seconds
         if not LIKE_REAL_TIME[0] <= speed <= LIKE_REAL_TIME[1]:
             how = f"{float(speed):.3g} times as fast as" if speed > 1 else f"at {float(speed):.3g} of the speed of"
-            _warned = True
-            warnings.warn(
+            warn_once(
                 f"this video plays {how} {name_of(env)}: fps={float(fps):g} and skip={skip}, and the env makes "
-                f"{float(1 / seconds):g} steps a second; fps='env' plays in real time",
-                VidrecWarning,
-                stacklevel=2,
+                f"{float(1 / seconds):g} steps a second; fps='env' plays in real time"
             )
             return
 

@@ -1,1 +1,1 @@
-"""After the fact: scan a folder, list and prune its videos, verify and repair it. No torch."""
+"""After the fact: scan a folder, list, prune and join its videos, verify, repair and show it. No torch."""

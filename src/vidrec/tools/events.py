@@ -33,6 +33,7 @@ class EventVideo:
     tag: str
     step: int
     wall_time: float
+    suffix: str
     bytes: int
     frames: int
     height: int
@@ -131,6 +132,8 @@ def _videos(value: Any, step: int, wall_time: float) -> Iterator[EventVideo]:
     try:
         with Image.open(BytesIO(data)) as image:
             if getattr(image, "is_animated", False):
-                yield EventVideo(value.tag, step, wall_time, len(data), image.n_frames, image.height, image.width)
+                suffix = {"GIF": ".gif", "WEBP": ".webp"}.get(str(image.format), ".apng")
+                about = len(data), image.n_frames, image.height, image.width
+                yield EventVideo(value.tag, step, wall_time, suffix, *about)
     except (OSError, ValueError, SyntaxError, EOFError):  # it is no image that Pillow knows
         return

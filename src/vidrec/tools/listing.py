@@ -114,7 +114,7 @@ class Listing:
     def add_event(self, path: Path, event: events.EventVideo) -> None:
         """Add a video that is in an event file."""
         known = {**vars(event), **event.about, "event": event}
-        del known["about"]
+        del known["about"], known["suffix"]
         self.append(path, path.parent, known.pop("bytes"), known.pop("wall_time"), **known)
 
     def append(
@@ -196,7 +196,7 @@ def _read_index(listing: Listing, index: VideoIndex) -> dict[str, Path]:
         path = os.path.normpath(os.path.join(index.folder, row["file"]))
         if not (path.startswith(below) and scan.is_video(path)):
             continue
-        if not listing.add(path, index.folder, **_of_row(index, row)):
+        if not listing.add(path, index.folder, **_known(row), index=index, row=row):
             missing[row["file"]] = Path(path)
     return missing
 
@@ -231,11 +231,6 @@ def read_others(listing: Listing) -> None:
 
 READERS: tuple[Callable[[Listing], None], ...] = (read_indices, read_wandb, read_events, read_others)
 """Each adds the videos that it knows of; a file that one before it has added stays as it is."""
-
-
-def _of_row(index: VideoIndex, row: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a row says, as the attributes of a `ListedVideo`; what cannot be read is not known."""
-    return {**_known(row), "index": index, "row": row}
 
 
 def _known(row: Mapping[str, str]) -> dict[str, Any]:

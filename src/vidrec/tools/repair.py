@@ -1,8 +1,8 @@
 """Clips that were left behind by a crash, made ordinary videos: what `vidrec repair` does.
 
-Nothing is encoded again, but where a GIF or animated PNG has several parts, which loses nothing. A clip's files are
-deleted when its video is whole, before it gets its name, and its manifest when the video has its row: whatever
-ends the repair, the next one goes on with it.
+Nothing is encoded again, but a WebP, and a GIF or animated PNG of several parts, which loses nothing. A clip's files
+are deleted when its video is whole, before it gets its name, and its manifest when the video has its row: whatever ends
+the repair, the next one goes on with it.
 """
 
 import os

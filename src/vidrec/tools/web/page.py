@@ -11,19 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 from vidrec.errors import SettingError, need
+from vidrec.ffmpeg.encoding import BY_SUFFIX, FORMATS
 from vidrec.files import names
 from vidrec.tools import events, query
 from vidrec.tools.listing import ListedVideo, Listing
 from vidrec.tools.web import curves
-
-TYPES = {
-    ".mp4": "video/mp4",
-    ".webm": "video/webm",
-    ".gif": "image/gif",
-    ".apng": "image/apng",
-    ".webp": "image/webp",
-}
-"""What browsers show, by suffix."""
 
 MAX_EMBEDDED_BYTES = 300_000_000
 """How much video is put into one page; browsers take no string of twice as much."""
@@ -82,17 +74,8 @@ def text(value: object) -> str:
 
 def media_type(video: ListedVideo) -> str:
     """Return what a browser takes a video for; the empty text for a file that none shows."""
-    return "image/apng" if video.event is not None else TYPES.get(video.path.suffix, "")
-
-
-def event_content(path: Path, event: events.EventVideo) -> tuple[bytes, str]:
-    """Return the bytes of a video in an event file, and what a browser takes them for.
-
-    Raises:
-        OSError, ValueError: it is not there any more.
-    """
-    data = events.data_of(path, event)
-    return data, {b"GIF8": "image/gif", b"RIFF": "image/webp"}.get(data[:4], "image/apng")
+    suffix = video.path.suffix if video.event is None else video.event.suffix
+    return FORMATS[BY_SUFFIX[suffix]].media_type
 
 
 def address_from(page: Path) -> Callable[[ListedVideo], str | None]:
@@ -122,11 +105,8 @@ def embedded(folder: Path, videos: Iterable[ListedVideo]) -> dict[str, str]:
 
 
 def _as_text(video: ListedVideo) -> str:
-    if video.event is not None:
-        data, kind = event_content(video.path, video.event)
-    else:
-        data, kind = video.path.read_bytes(), media_type(video)
-    return f"{kind},{base64.b64encode(data).decode()}"
+    data = video.path.read_bytes() if video.event is None else events.data_of(video.path, video.event)
+    return f"{media_type(video)},{base64.b64encode(data).decode()}"
 
 
 def html(about: Mapping[str, Any], inside: Mapping[str, str] | None = None) -> str:

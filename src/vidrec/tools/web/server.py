@@ -23,9 +23,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vidrec.errors import SettingError
+from vidrec.ffmpeg.encoding import BY_SUFFIX, FORMATS
 from vidrec.files import manifest
+from vidrec.tools import events, scan
 from vidrec.tools import listing as listings
-from vidrec.tools import scan
 from vidrec.tools.listing import ListedVideo, Listing
 from vidrec.tools.web import page
 
@@ -37,9 +38,6 @@ SHARE = 0.1
 
 CHUNK_BYTES = 4 * 2**20
 """How much of a growing clip one answer has."""
-
-LIVE = {".mp4": "video/mp4", ".webm": "video/webm"}
-"""The clips that browsers play while they grow."""
 
 HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -104,7 +102,8 @@ class Library:
         run = clip.stem.parent / str(known.get("index") or "")
         about = {name: known.get(name) for name in ("tag", "agent", "episode", "env_step", "time", "height", "width")}
         about |= {"env": known.get("env_id"), "run": page.run_name(listing, Path(os.path.normpath(run)))}
-        return {**about, "file": page.text(clip.stem.name), "type": LIVE.get(clip.parts[-1].suffix)}
+        kind = FORMATS[BY_SUFFIX[clip.parts[-1].suffix]].media_type  # browsers play no image while it grows
+        return {**about, "file": page.text(clip.stem.name), "type": kind if kind.startswith("video/") else None}
 
     def _inside(self) -> Callable[[Path], bool]:
         """Return whether a file is in the folder, whatever links lead to it; of each folder that is asked once."""
@@ -219,13 +218,14 @@ def app(folder: Path, hosts: Sequence[str] = ("127.0.0.1", "localhost", "::1"), 
 
     def video(request: Request) -> Response:
         path, listed = library.video(request.path_params["id"])
+        kind = page.media_type(listed)
         if listed.event is None:
             name = quote(os.fsencode(path.name))
             headers = {"Content-Disposition": f"inline; filename*=UTF-8''{name}"}
-            kind = page.media_type(listed) or "application/octet-stream"
+            kind = kind or "application/octet-stream"
             return FileResponse(path, media_type=kind, headers=headers)
         try:
-            content, kind = page.event_content(path, listed.event)
+            content = events.data_of(path, listed.event)
         except (OSError, ValueError):
             raise HTTPException(404) from None
         return Response(content, media_type=kind)
