@@ -149,6 +149,17 @@ def test_the_rows_of_a_batch_are_trajectories_of_their_own():
     assert [row["ended"] for row in rows()] == ["unfinished"] * 2
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 5), (4, 0)])
+def test_an_empty_batch_has_no_frames(shape):
+    rec = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    empty = TensorDict({"pixels": torch.zeros(*shape, 24, 32, 3, dtype=torch.uint8)}, shape)
+    assert rec(empty) is empty
+    assert rec.dump() is None
+    rec(frames_alone := TensorDict({"pixels": frames([1, 2])}, [2]))
+    rec(empty)
+    assert rec.dump().frames == len(frames_alone)
+
+
 def test_skip_keep_and_episode_trigger_are_for_each_trajectory():
     t = recorder(skip=2, keep=keep_best(1), episode_trigger=lambda number: number != 1)
     t(data([5, 9, 7, 6]))

@@ -104,6 +104,15 @@ WARNING = (
 )
 
 
+def test_so_does_one_in_another_process():
+    theirs = torchrl.record.loggers.tensorboard.TensorboardLogger("theirs", service_backend="process")
+    try:
+        with pytest.warns(VidrecWarning, match=WARNING):
+            VideoRecorder(theirs, "video")
+    finally:
+        theirs.shutdown()
+
+
 @pytest.mark.parametrize("wrap", [lambda logger: logger, lambda logger: TeeLogger(CSVLogger("run"), logger)])
 def test_torchrls_logger_for_tensorboard_loses_videos_and_the_recorder_says_so(wrap, capsys):
     logger = torchrl.record.loggers.tensorboard.TensorboardLogger("theirs")

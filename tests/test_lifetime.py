@@ -11,6 +11,7 @@ import pytest
 from conftest import some
 from numbered_frames import numbered, numbers_in
 from processes import encoders, run_python, started, wait_for_encoders, wait_for_signals, within
+from worlds import FailingLogger
 
 from vidrec import CSVLogger, VideoRecorder
 from vidrec.recording import lifetime
@@ -51,6 +52,19 @@ def test_a_recorder_that_is_gone_is_finished_when_the_next_clip_is_opened():
     assert len(encoders(Path.cwd())) == 1
     assert other.dump().frames == 1
     assert lifetime.unfinished() == []
+
+
+@pytest.mark.filterwarnings("ignore:a video was not finished")
+def test_what_cannot_be_finished_is_tried_again_with_each_clip_and_not_with_each_frame():
+    logger = FailingLogger()
+    logger.failures = 100
+    record("gone", 1, logger=logger)
+    for clip in (1, 2):
+        record("next", *range(20)).dump()
+        assert logger.failures == 100 - clip
+    logger.failures = 0
+    record("next", 1)
+    assert len(logger.videos) == 1
 
 
 def test_so_is_one_that_the_garbage_collector_finds():

@@ -1,6 +1,7 @@
 """What `log_video` takes: what TorchRL's logger of the same name takes, and what it makes of it."""
 
 import argparse
+import importlib.machinery
 import io
 import sys
 import time
@@ -334,7 +335,18 @@ class StubRun(argparse.Namespace):
         pass
 
 
-@pytest.mark.parametrize("kind", [argparse.Namespace, lambda: types.ModuleType("wandb")], ids=["object", "module"])
+def stub_of_a_spec():
+    """A module such as torchrl asks for, if it is imported later."""
+    module = types.ModuleType("wandb")
+    module.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    return module
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [argparse.Namespace, lambda: types.ModuleType("wandb"), stub_of_a_spec],
+    ids=["object", "module", "module with a spec"],
+)
 def test_a_stub_of_wandb_is_taken_for_wandb(kind, monkeypatch):
     stub, made = kind(), {}
     stub.init = lambda **settings: made.update(settings) or StubRun()

@@ -75,9 +75,9 @@ def test_a_list_that_is_asked_for_late_costs_no_frame(tmp_path):
     assert [path.name for path in video.path.parent.iterdir()] == ["video_0.mkv"]
 
 
-def _recorded(**kwargs):
+def _recorded(batch=(), **kwargs):
     recorder = VideoRecorder(CSVLogger("run", video_format="mkv"), "video", **{"skip": 1, **kwargs})
-    return TransformedEnv(PixelsEnv(), recorder), recorder
+    return TransformedEnv(PixelsEnv(batch), recorder), recorder
 
 
 def other(number):
@@ -117,6 +117,31 @@ def test_what_is_done_to_the_list_is_in_the_video_as_with_torchrl(when, change):
     assert got == expected
     assert sum(path.stat().st_size > 0 for path in Path("csv_logs/run").rglob("*.mkv")) == len(got)
     assert not list(Path("csv_logs/run").rglob("*.part-*"))
+
+
+@pytest.mark.parametrize("change", [list, lambda obs: obs[1:], lambda obs: [], lambda obs: obs + obs], ids=range(4))
+def test_a_list_that_is_assigned_takes_the_place_of_the_other_and_counts_for_no_skip(change):
+    loggers, recorders = (KeepLogger(), KeepLogger()), []
+    for logger, module in zip(loggers, (vidrec, torchrl.record), strict=True):
+        recorder = module.VideoRecorder(logger, "video", skip=2)
+        env = TransformedEnv(PixelsEnv(), recorder)
+        env.rollout(6)
+        recorder.obs = change(recorder.obs)
+        env.rollout(6)
+        recorder.dump()
+        recorders.append(recorder)
+    assert shown(loggers[0].videos[0][0]) == shown(loggers[1].videos[0][0])
+
+
+def test_a_list_that_is_assigned_leaves_the_videos_of_other_envs():
+    env, recorder = _recorded(batch=(3,), make_grid=False)
+    env.rollout(3)
+    recorder.obs = recorder.obs[1:]
+    recorder.dump()
+    assert {row["file"].split("_")[1]: row["frames"] for row in rows()} == {"env0": "3", "env1": "4", "env2": "4"}
+    env.rollout(3)
+    recorder.obs = []
+    assert recorder.dump() is None
 
 
 def test_frames_appended_to_an_empty_list_are_a_video():

@@ -15,7 +15,7 @@ import pytest
 import torch
 import torchrl.record
 from conftest import BATCHED, ENCODED, product, require, since_torchrl
-from numbered_frames import decode, numbered, numbers_in, read_number
+from numbered_frames import decode, numbered, numbers_in, read_number, rows
 from PIL import Image
 from tensordict import NonTensorData, NonTensorStack, TensorDict
 from torchrl.collectors import Collector
@@ -38,6 +38,7 @@ from vidrec import (
     PixelRenderTransform,
     SettingError,
     TagError,
+    TeeLogger,
     Video,
     VideoRecorder,
     VidrecWarning,
@@ -309,6 +310,55 @@ def test_a_tag_changed_later_is_the_name_and_a_logger_changed_later_gets_the_vid
     recorder._apply_transform(numbered(1))
     assert recorder.dump() is None
     assert recorder.logger.calls[0][2] == 1
+
+
+@pytest.mark.parametrize("before", [None, KeepLogger()], ids=["none", "tensors"])
+@pytest.mark.parametrize("later", ["csv", "path", "tensors", "tee"])
+def test_frames_in_memory_go_to_the_logger_that_is_set_when_they_are_dumped(before, later):
+    keep, csv_logger = KeepLogger(), CSVLogger("run", "videos", video_format="mkv")
+    recorder = VideoRecorder(before, "video", skip=1)
+    env = TransformedEnv(PixelsEnv(), recorder)
+    env.rollout(3)
+    recorder.logger = {
+        "csv": csv_logger,
+        "path": Path("videos/run"),
+        "tensors": keep,
+        "tee": TeeLogger(csv_logger, keep),
+    }[later]
+    recorder.dump()
+    for folder in ["videos/run/videos"] * (later != "tensors"):
+        assert [numbers_in(path) for path in Path(folder).iterdir()] == [[0, 1, 2, 3]]
+    for video in keep.videos:
+        assert [read_number(frame.permute(1, 2, 0)) for frame in video[0]] == [0, 1, 2, 3]
+    assert len(keep.videos) == (later in ("tensors", "tee"))
+    assert before is None or before.videos == []
+    env.rollout(1)
+    recorder.dump()
+    assert len(keep.videos) == 2 * (later in ("tensors", "tee"))
+
+
+@pytest.mark.parametrize("step", [torch.tensor(4), np.int64(4), np.array(4)], ids=["tensor", "number", "array"])
+def test_a_step_is_a_whole_number_of_any_kind(step):
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    recorder.dump(step=step)
+    CSVLogger("run").log_video("other", numbered(2).permute(2, 0, 1)[None], step=step)
+    assert [(row["step"], row["file"]) for row in rows()] == [("4", "videos/video_4.mp4"), ("4", "videos/other_4.mp4")]
+    recorder._apply_transform(numbered(2))
+    for wrong in (2.5, "4", True, torch.tensor(2.5)):
+        with pytest.raises(SettingError, match="must be a whole number, such as 1000, or None"):
+            recorder.dump(step=wrong)
+        with pytest.raises(SettingError, match="must be a whole number"):
+            CSVLogger("run").log_video("other", numbered(2).permute(2, 0, 1)[None], step=wrong)
+    assert recorder.dump().path.name == "video_5.mp4"
+
+
+def test_a_logger_that_takes_tensors_is_given_the_step_as_it_is():
+    logger = KeepLogger()
+    recorder = VideoRecorder(logger, "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    recorder.dump(step=2.5)
+    assert logger.calls[0][2] == 2.5
 
 
 # dump

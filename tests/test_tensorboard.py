@@ -357,6 +357,8 @@ def test_a_video_of_another_format_is_refused_and_stays():
 def test_what_cannot_be_is_refused_when_it_is_asked_for():
     with pytest.raises(SettingError, match="TensorBoard does not show video_format='mp4'"):
         TensorboardLogger("run", video_format="mp4")
+    with pytest.raises(SettingError, match="walltime='now' must be a number of seconds since 1970, or None"):
+        VideoRecorder(TensorboardLogger("run"), "video", walltime="now")
     with pytest.raises(SettingError, match="fps='fast'"):
         TensorboardLogger("run", video_fps="fast")
     with pytest.raises(SettingError, match="beyond GIF"):

@@ -251,6 +251,12 @@ def test_what_cannot_be_is_refused_when_the_recorder_is_made():
         make_logger(video_fps="fast")
 
 
+def test_a_file_takes_no_setting_of_an_encoder():
+    video = CSVLogger("csv").log_video("video", numbered(5).permute(2, 0, 1)[None, None], step=0)
+    with pytest.raises(SettingError, match=r"a file is logged as it is, without \['colour', 'crf'\]"):
+        make_logger().log_video("video", video.path, crf=3, colour=1)
+
+
 def test_a_video_of_another_format_is_refused_and_stays():
     video = CSVLogger("csv", video_format="mkv").log_video("video", numbered(5).permute(2, 0, 1)[None, None], step=0)
     logger = make_logger()

@@ -90,7 +90,8 @@ def need(package: str, what: str, extra: str | None = None) -> None:
         spec = importlib.util.find_spec(package)
     except ValueError:  # a module without one, which a test has put into sys.modules
         return
-    if spec is None or spec.origin is None:  # a folder of that name, such as W&B makes, is no package
+    if spec is None or (spec.origin is None and spec.submodule_search_locations is not None):
+        # a folder of that name, such as W&B makes, is no package
         raise ExtraError(f'{what} needs {package}, which is not installed: pip install "vidrec[{extra or package}]"')
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import operator
-import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,10 +26,8 @@ from vidrec.clips.notebook import show
 from vidrec.compat import require
 from vidrec.episode import Episode, Steps
 from vidrec.errors import SettingError, add_note, message, raise_first
-from vidrec.files.places import is_url
 from vidrec.frames import Entries, Found, Look, Reading, readings
 from vidrec.graph import Call
-from vidrec.loggers.csv import CSVLogger
 from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure
 from vidrec.recording.origin import base_env
@@ -215,9 +212,6 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             raise SettingError(f"on_error={on_error!r} must be 'raise' or 'warn'")
         if step is not None and not callable(step):
             raise SettingError(f"step={step!r} must be a function that returns a whole number, or None")
-        if isinstance(logger, str | os.PathLike):
-            log_dir, exp_name = os.path.split(os.fspath(logger).rstrip("/"))
-            logger = CSVLogger(logger) if is_url(str(logger)) else CSVLogger(exp_name, log_dir)
         if make_grid is None and (by_agent or keep is not None or episode_trigger is not None):
             make_grid = False
         if by_agent and make_grid:
@@ -282,14 +276,17 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         With a vidrec logger the frames so far are read back from the file when it is asked for, as the video shows
         them; from then on the list grows with the video until the next dump, in memory, as TorchRL's always does.
         `count` and the `Video` that `dump` returns cost nothing.
+
+        Where envs, agents or episodes have videos of their own, these are the frames of the first that has some. A list
+        that is assigned takes their place; an empty one drops the frames of all.
         """
         return self._recording.obs()
 
     @obs.setter
     def obs(self, value: Sequence[Tensor]) -> None:
         frames = frames_of(value)
-        self._recording.delete()
-        self._recording.replace(self._recording.shown, frames)
+        for stream in [self._recording.shown] if frames else list(self._recording.streams.values()):
+            self._recording.replace(stream, frames)
 
     @property
     def videos(self) -> list[Video]:
@@ -343,7 +340,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Dump what is still open; called by ``env.close()``.
 
         A `dump` that follows and is given a suffix or step renames what was dumped here. Frames in memory, for a logger
-        that takes tensors or none, stay for it. An env that was reset and not stepped has no video, and neither has one
+        that takes tensors or none, stay for it. An env that was reset once and not stepped has none, and neither has one
         that TorchRL makes, steps once and closes to read its specs (`EnvCreator`, `ParallelEnv`).
         """
         if is_probe():
@@ -551,6 +548,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
             if not self._recording.tolerates(error, len(streams)):
                 raise
             return
+        if lifetime.orphans and any(stream.fresh for stream in streams):
+            lifetime.finish_orphans()
         self._recording.write(streams, frames[:, None] if source.by_env else frames[None])
 
     def _finish(self, source: EnvSource, tensordict: TensorDictBase) -> None:
@@ -578,7 +577,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
 
     @torch.compiler.disable
     def _record_sample(self, sample: TensorDictBase | Tensor) -> None:
-        """Keep frames that come without an environment."""
+        """Keep frames that come without an environment; there are none in an empty batch."""
+        if isinstance(sample, TensorDictBase) and not all(sample.batch_size):
+            return
         if self._samples is None:
             for is_asked, text in [(self._in_real_time, NO_ENV), (self._by_agent, NO_AGENTS)]:
                 if is_asked and not self._recording.tolerates(error := SettingError(text)):

@@ -3,6 +3,7 @@
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 registered: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionary()
@@ -10,6 +11,8 @@ registered: "weakref.WeakValueDictionary[int, Any]" = weakref.WeakValueDictionar
 
 lock = threading.RLock()
 """Held while a descriptor is open that no registered object holds yet, or a lock of a file: no other thread forks."""
+
+_around: list[tuple[Callable[[], None], Callable[[], None]]] = []
 
 
 def detach_in_child(holder: Any) -> None:
@@ -20,6 +23,25 @@ def detach_in_child(holder: Any) -> None:
 def forget(holder: Any) -> None:
     """End that: it holds nothing any more."""
     registered.pop(id(holder), None)
+
+
+def call_around(before: Callable[[], None], after: Callable[[], None]) -> None:
+    """Call `before` and `after` in the parent around each fork."""
+    _around.append((before, after))
+
+
+def _before() -> None:
+    for before, _ in _around:
+        before()
+    lock.acquire()
+
+
+def _after_in_parent() -> None:
+    try:
+        lock.release()
+    finally:
+        for _, after in _around:
+            after()
 
 
 def _after_in_child() -> None:
@@ -35,7 +57,4 @@ def _after_in_child() -> None:
         raise errors[0]
 
 
-# of hooks that other modules register, Python calls those before a fork sooner than these, and the others later
-os.register_at_fork(
-    before=lambda: lock.acquire(), after_in_parent=lambda: lock.release(), after_in_child=_after_in_child
-)
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

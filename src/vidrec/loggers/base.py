@@ -1,11 +1,12 @@
 """What a logger must be for a recorder to stream into it, and how every other logger is made one."""
 
+import operator
 import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from vidrec.clips import Clip, FileClip, TensorClip, Video
-from vidrec.errors import FrameError, ServiceError, SettingError, VidrecError, VidrecWarning
+from vidrec.errors import FrameError, ServiceError, SettingError, VidrecError, VidrecWarning, shown
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.frames import arrange, as_video, to_rgb
 
@@ -235,6 +236,20 @@ class TensorLogger(VideoLogger):
 
     def __repr__(self) -> str:
         return repr(self.logger)
+
+
+def whole_step(step: Any) -> int | None:
+    """Return a step as an int: of a tensor or numpy's too. None stays None.
+
+    Raises:
+        SettingError: it is no whole number.
+    """
+    if step is None:
+        return None
+    if not isinstance(step, bool):
+        with suppress(TypeError):
+            return operator.index(step)
+    raise SettingError(f"step={shown(step)} must be a whole number, such as 1000, or None")
 
 
 def encoding_of(video_format: str, video_fps: Any, settings: Mapping[str, Any]) -> Encoding:

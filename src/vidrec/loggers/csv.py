@@ -1,6 +1,7 @@
 """A folder of CSV files and videos: TorchRL's `CSVLogger`, whose videos are made while they are recorded."""
 
 import csv
+import os
 import re
 import warnings
 from dataclasses import replace
@@ -17,7 +18,7 @@ from vidrec.files.index import VideoIndex
 from vidrec.files.names import check_name, publish
 from vidrec.files.places import Place, is_url, place
 from vidrec.frames import as_video
-from vidrec.loggers.base import VideoLogger, encoding_of, finished, tag_of
+from vidrec.loggers.base import VideoLogger, encoding_of, finished, tag_of, whole_step
 from vidrec.loggers.uploads import Uploads
 
 OTHERS = re.compile(r"_(rank\d|actor-|worker\d)")
@@ -57,7 +58,7 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
         """Publish a video in the folder, see `CSVLogger.log_video`."""
         check_name(tag)
         counted = global_step is None
-        if global_step is None:
+        if (global_step := whole_step(global_step)) is None:
             global_step = self.videos_counter[tag]
         name = check_name(f"{tag}_{global_step}")
         video = self._publish(tag, vid_tensor, self._videos / name, global_step, settings)
@@ -115,6 +116,14 @@ class CSVExperiment(torchrl_csv.CSVExperiment):
     def __getstate__(self) -> dict[str, Any]:
         # open files stay with this process; the copy opens its own, to append
         return {**self.__dict__, "files": {}}
+
+
+def csv_logger_of(folder: Place) -> "CSVLogger":
+    """Return a logger for a folder, whose last part is the name of the experiment, or for the URL of one."""
+    if is_url(str(folder)):
+        return CSVLogger(folder)
+    log_dir, exp_name = os.path.split(os.fspath(folder).rstrip("/"))
+    return CSVLogger(exp_name, log_dir)
 
 
 class CSVLogger(VideoLogger, torchrl_csv.CSVLogger):

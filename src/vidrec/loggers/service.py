@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+import re
 import secrets
 import tempfile
 from collections import deque
@@ -164,16 +165,16 @@ def _clips() -> Path:
     return Path(tempfile.gettempdir(), f"vidrec-clips-{os.getuid()}")
 
 
-def is_service_of_ours(logger: Any) -> bool:
-    """Return whether this is the client of a vidrec logger in another process."""
+def class_of(logger: Any) -> str | None:
+    """Return the name of the class of a logger that is not vidrec's; None for the client of one that is."""
     if not isinstance(logger, LoggerClient):
-        return False
+        return next((kind.__name__ for kind in type(logger).__mro__ if kind.__module__.startswith("torchrl.")), "")
     if hasattr(logger, "shares_files"):
-        return True
+        return None
     try:
         logger.log_video_clip("video")
     except Exception as error:  # of what was raised there, only the text arrives here
-        if "has no attribute 'log_video_clip'" not in str(error):
+        if (found := re.search(r"'(\w+)' object has no attribute 'log_video_clip'", str(error))) is None:
             raise
-        return False
-    return True
+        return found[1]
+    return None

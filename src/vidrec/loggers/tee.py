@@ -8,14 +8,13 @@ from typing import Any
 
 import torch
 from torchrl.record.loggers.common import Logger
-from torchrl.record.loggers.tensorboard import TensorboardLogger as TorchRLTensorboardLogger
 
 from vidrec.clips import EncodedClip, Video
 from vidrec.compat import LoggerClient
 from vidrec.errors import SettingError, VidrecWarning, raise_first, shown
 from vidrec.loggers.base import TensorLogger, VideoLogger, answered, write_tensor
 from vidrec.loggers.outputs import Output, open_outputs
-from vidrec.loggers.service import ServiceLogger, is_service_of_ours
+from vidrec.loggers.service import ServiceLogger, class_of
 
 
 class TeeLogger(Logger):
@@ -172,14 +171,16 @@ def loggers_of(logger: Any) -> list[VideoLogger]:
             f"{shown(logger)} is no logger; expected one of vidrec's or TorchRL's, an object with log_video(name, "
             "video, step, **settings), the path of a folder, or None"
         )
-    if issubclass(type(logger), TorchRLTensorboardLogger) and not _torch_writes_videos():
+    if (name := class_of(logger)) is None:
+        return [ServiceLogger(logger)]
+    if name == "TensorboardLogger" and not _torch_writes_videos():
         warnings.warn(
             "torchrl's TensorboardLogger writes no videos here: torch needs moviepy 1 for them. Use "
             "vidrec.TensorboardLogger, which takes the same arguments",
             VidrecWarning,
             stacklevel=2,
         )
-    return [ServiceLogger(logger) if is_service_of_ours(logger) else TensorLogger(logger)]
+    return [TensorLogger(logger)]
 
 
 def _torch_writes_videos() -> bool:

@@ -3,18 +3,19 @@
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 from torchrl.record.loggers import tensorboard as torchrl_tensorboard
 
 from vidrec.clips import FileClip, Video, open_clip
-from vidrec.errors import FrameError, SettingError, VidrecWarning, need
+from vidrec.errors import FrameError, SettingError, VidrecWarning, need, shown
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import forks
 from vidrec.files.names import check_name, publish, temporary_stem
 from vidrec.files.places import Place, is_url, place
-from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series
+from vidrec.loggers.base import VideoLogger, describe, encoding_of, finished, series, whole_step
 
 VIDEO_FORMATS = ("apng", "gif", "webp")
 """What moves in TensorBoard's panel of images."""
@@ -81,7 +82,8 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
 
     def open_clip(self, tag: str, **settings: Any) -> FileClip:
         """Return a clip that grows beside the event file, see `VideoLogger.open_clip`."""
-        settings.pop("walltime", None)
+        if not isinstance(walltime := settings.pop("walltime", None), Real | None):
+            raise SettingError(f"walltime={shown(walltime)} must be a number of seconds since 1970, or None")
         encoding = encoding_of(self.video_format, self.video_fps, settings)
         return open_clip(self._stem(tag), encoding)
 
@@ -116,6 +118,7 @@ class TensorboardLogger(VideoLogger, torchrl_tensorboard.TensorboardLogger):
             EncoderError: FFmpeg failed.
         """
         check_name(name)
+        step = whole_step(step)
         with finished(video, name, lambda: self.open_clip(name, **settings)) as whole:
             if whole.encoding.video_format not in VIDEO_FORMATS:
                 raise FrameError(f"TensorBoard does not show {whole.path}; expected {VIDEO_FORMATS}")

@@ -5,7 +5,6 @@ import json
 import math
 import multiprocessing
 import multiprocessing.util
-import os
 import threading
 import warnings
 from collections import deque
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vidrec.errors import SettingError, StoreError, VidrecWarning, gathered, raise_first, warn_or_print
+from vidrec.files import forks
 from vidrec.files.spool import Spool
 from vidrec.files.store import Store
 
@@ -367,7 +367,16 @@ def _end_with_process(uploader: Uploader) -> None:
         multiprocessing.util.Finalize(None, _end_all, exitpriority=10)
 
 
-os.register_at_fork(after_in_child=_uploaders.clear)  # they are the parent's
+class _Process:
+    """What is known of this process is not true of a forked child."""
+
+    def detach(self) -> None:
+        """Leave the parent's uploaders to the parent."""
+        _uploaders.clear()
+
+
+_process = _Process()
+forks.detach_in_child(_process)
 
 
 def _end_all() -> None:

@@ -123,6 +123,8 @@ class WandbLogger(VideoLogger, torchrl_wandb.WandbLogger):
         check_name(name)
         keywords = {keyword: settings[keyword] for keyword in LOG_KEYWORDS if keyword in settings}
         if isinstance(video, str | PathLike | BytesIO):
+            if unknown := settings.keys() - {"format", "fps", *LOG_KEYWORDS}:
+                raise SettingError(f"a file is logged as it is, without {sorted(unknown)}; a tensor would be encoded")
             media = wandb.Video(video if isinstance(video, BytesIO) else fspath(video), format=settings.get("format"))
             log_to_wandb(self, {name: media}, step, **keywords)
             return None

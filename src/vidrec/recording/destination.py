@@ -1,5 +1,6 @@
 """Where the videos of a recording go, under which names and steps, and which of them are kept."""
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from fractions import Fraction
@@ -10,7 +11,8 @@ from vidrec.episode import Episode
 from vidrec.errors import SettingError, gathered
 from vidrec.ffmpeg.encoding import Encoding
 from vidrec.files import names
-from vidrec.loggers.base import TensorLogger, VideoLogger
+from vidrec.loggers.base import TensorLogger, VideoLogger, whole_step
+from vidrec.loggers.csv import csv_logger_of
 from vidrec.loggers.outputs import Output, open_outputs
 from vidrec.loggers.tee import loggers_of
 from vidrec.recording.numbering import Counter, ask
@@ -56,13 +58,21 @@ class Destination:
 
     @logger.setter
     def logger(self, value: Any) -> None:
+        if isinstance(value, str | os.PathLike):
+            value = csv_logger_of(value)
         self._logger, self.loggers = value, loggers_of(value)
 
-    def current(self, logger: VideoLogger) -> VideoLogger:
-        """Return the logger that a video goes to: there may be another one of the same kind by now."""
-        if any(own is logger for own in self.loggers) or len(self.loggers) > 1:
-            return logger
-        return self.loggers[0] if type(self.loggers[0]) is type(logger) else logger
+    def current(self, output: Output) -> list[VideoLogger]:
+        """Return the loggers that a video goes to: there may be others by now.
+
+        All take a tensor. A file goes to another logger of the same kind, or else to that for which it was encoded.
+        """
+        if any(own is logger for own in self.loggers for logger in output.loggers):
+            return output.loggers
+        if output.clip is not None and output.clip.in_memory:
+            return list(self.loggers)
+        [own, *more], kinds = self.loggers, {type(logger) for logger in output.loggers}
+        return [own] if not more and kinds == {type(own)} else output.loggers
 
     def rates(self, **more: Any) -> list[Fraction]:
         """Return the frames per second that videos will have, with more settings; raise what a first frame would.
@@ -93,10 +103,19 @@ class Destination:
         parts += [] if episode is None or not episode.numbered else [f"ep{episode.number}"]
         return "_".join(str(part) for part in parts if part is not None)
 
+    @property
+    def _takes_any(self) -> bool:
+        """Whether all loggers are others', which take tensors, and what TorchRL's recorder gives them."""
+        return all(isinstance(logger, TensorLogger) for logger in self.loggers)
+
     def check_name(self, name: str) -> None:
         """Raise TagError if a name cannot be that of a file, and a logger needs one."""
-        if any(not isinstance(logger, TensorLogger) for logger in self.loggers):
+        if not self._takes_any:
             names.check_name(name)
+
+    def step_of(self, step: Any) -> Any:
+        """Return what the user says is the step, as a logger takes it; see `whole_step`."""
+        return step if self._takes_any else whole_step(step)
 
     def asked(self, errors: list[Exception]) -> int | None:
         """Return what `step` says; None if there is none, or it fails, of which the error is appended."""

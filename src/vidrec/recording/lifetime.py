@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from vidrec.errors import message, warn_or_print
+from vidrec.files import forks
 from vidrec.loggers import uploads
 
 EXIT_S: float | None = 10.0
@@ -255,7 +256,7 @@ def _after_fork() -> None:
         _busy = max(0, _busy - 1)
         if not _busy and _held is not None:
             (number, _), _held = _held, None
-            forking = sys._getframe(1)  # the caller of `os.fork`, which calls this
+            forking = sys._getframe(1).f_back  # the caller of `os.fork`, which has called the hook
             call = forking.f_lasti if forking else None
             threading.Thread(target=_send_later, args=(number, forking, call), daemon=True).start()
 
@@ -271,15 +272,20 @@ def _let_sigterm() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _begin_in_child() -> None:
-    """Begin anew: what is known of a process is not true of a forked child."""
-    global _busy, _held, _ending, _ended
-    _recordings.clear()
-    orphans.clear()
-    _busy, _held, _ending, _ended = 0, None, False, False
-    if _is_ours():
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
-    _let_sigterm()
+class _Process:
+    """What is known of this process is not true of a forked child."""
+
+    def detach(self) -> None:
+        """Begin anew in the child."""
+        global _busy, _held, _ending, _ended
+        _recordings.clear()
+        orphans.clear()
+        _busy, _held, _ending, _ended = 0, None, False, False
+        if _is_ours():
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # until a clip is opened here
+        _let_sigterm()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_begin_in_child)
+_process = _Process()
+forks.detach_in_child(_process)
+forks.call_around(_before_fork, _after_fork)

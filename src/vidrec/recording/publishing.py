@@ -144,7 +144,7 @@ class Publisher:
                 output.detach()
             return
         with lifetime.undisturbed():
-            output.loggers = [self._destination.current(logger) for logger in output.loggers]
+            output.loggers = self._destination.current(output)
             entry.stays = closing
             published, failed = output.publish(entry.name, entry.video, entry.step, self._destination.settings)
             entry.taken += published

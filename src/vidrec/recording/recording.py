@@ -202,8 +202,6 @@ class Recording:
         once the frames are written. Frames that are on their way from a device are written with the next ones, or when
         their video is finished.
         """
-        if lifetime.orphans:
-            lifetime.finish_orphans()
         errors: list[Exception] = []
         with self.lock:
             before, self._busy = self._busy, True
@@ -282,7 +280,7 @@ class Recording:
 
     def replace(self, stream: Stream, frames: Sequence[NDArray[np.uint8]]) -> None:
         """Record frames ``[H, W, 3]``, however many, instead of those of a stream since the last dump."""
-        with self.lock:
+        with self._publishing():
             kept = stream.count, stream.resets, stream.beyond, stream.began
             first = stream.env_step, stream.time
             stream.delete()
@@ -347,6 +345,7 @@ class Recording:
         give what is published now another name or step.
         """
         errors: list[Exception] = []
+        step = self.destination.step_of(step)
         with self.lock:
             if self._busy:  # called by a signal handler in the middle of a frame
                 if not self._catches_up and (suffix, step) not in self._later:

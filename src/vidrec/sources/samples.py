@@ -58,7 +58,8 @@ class Samples:
             for entry in entries:
                 if entry.name.startswith("('next'"):
                     valid &= ~np.repeat(batch.is_padding(entry.frames), each)
-        lifetime.finish_orphans()
+        if self._stream.fresh:
+            lifetime.finish_orphans()
         with self._recording.lock:
             rows = None if self._captions is None else self._rows(self._captions, sample, batch, count, each)
             if look.make_grid:
