@@ -86,7 +86,7 @@ ROLLOUTS = {
     "atari": rollouts("MsPacman, 210x160, an environment of 1 ms, 1,000 frames", "MsPacman", 0.001, 1000),
     "large": rollouts("1080x1920, an environment of 33 ms, 120 frames", "1080x1920", 0.033, 120, rounds=1),
     "equal": rollouts(
-        f"480x640, an environment of 5 ms, 400 frames; all with {EQUAL}", "480x640", 0.005, 400, equal=True
+        f"480x640, an environment of 5 ms, 400 frames; all with {EQUAL}", "480x640", 0.005, 400, equal=True, rounds=1
     ),
     "equal atari": rollouts(
         f"MsPacman, an environment of 1 ms, 1,000 frames; all with {EQUAL}",

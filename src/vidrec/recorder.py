@@ -340,8 +340,8 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Dump what is still open; called by ``env.close()``.
 
         A `dump` that follows and is given a suffix or step renames what was dumped here. Frames in memory, for a logger
-        that takes tensors or none, stay for it. An env that was reset once and not stepped has none, and neither has one
-        that TorchRL makes, steps once and closes to read its specs (`EnvCreator`, `ParallelEnv`).
+        that takes tensors or none, stay for it. An env that was reset once and not stepped has no video, and neither
+        has one that TorchRL makes, steps once and closes to read its specs (`EnvCreator`, `ParallelEnv`).
         """
         if is_probe():
             self._recording.delete()
