@@ -300,6 +300,16 @@ def test_settings_of_the_recorder_go_before_those_of_the_logger():
     assert recorder.video_kwargs == {"fps": 60, "options": {"crf": "30", "preset": "faster"}}
 
 
+def test_settings_that_are_changed_while_a_file_grows_are_those_of_the_next():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)
+    fps = []
+    for number in range(2):
+        recorder._apply_transform(numbered(number))
+        recorder.video_kwargs["fps"] = 7
+        fps.append(recorder.dump().fps)
+    assert fps == [30, 7]
+
+
 def test_a_tag_changed_later_is_the_name_and_a_logger_changed_later_gets_the_video():
     recorder = VideoRecorder(CSVLogger("run"), "video")
     recorder.tag = "other/name"
