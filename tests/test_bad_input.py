@@ -47,7 +47,7 @@ def attempt(refusals, call, *args):
 
 
 def check_video(video_format, tag, suffix=None, step=None):
-    """Record numbers 1, 2, 3, the last after the others were looked at; expect them in the folder, or `TagError`."""
+    """Record numbers 1, 2, 3, the last after the others were looked at; expect them in the folder, or a refusal."""
     recorders = []
 
     def record():
@@ -58,7 +58,7 @@ def check_video(video_format, tag, suffix=None, step=None):
         recorder._apply_transform(numbered(3))
         return recorder.dump(suffix, step)
 
-    video, refusal = attempt(TagError, record)
+    video, refusal = attempt((TagError, SettingError), record)
     if refusal is not None:
         assert not all(PLAIN.fullmatch(str(name)) for name in (tag, suffix, step) if name is not None), refusal
         for recorder in recorders:

@@ -216,7 +216,7 @@ def test_a_video_without_its_row_is_published_all_the_same():
 
 
 def test_a_step_does_not_lead_out_of_the_folder_either():
-    with pytest.raises(TagError, match="leads out"):
+    with pytest.raises(SettingError, match="must be a whole number"):
         CSVLogger("run").log_video("video", video_of(1), step="0/../../../../escaped")
 
 

@@ -285,8 +285,10 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     @obs.setter
     def obs(self, value: Sequence[Tensor]) -> None:
         frames = frames_of(value)
-        for stream in [self._recording.shown] if frames else list(self._recording.streams.values()):
-            self._recording.replace(stream, frames)
+        if frames:
+            self._recording.replace(self._recording.shown, frames)
+        elif self._recording.waiting:
+            self._recording.drop(self.skip)
 
     @property
     def videos(self) -> list[Video]:

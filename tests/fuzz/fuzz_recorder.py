@@ -367,7 +367,7 @@ def scenario(data, folder):
                 record(model, lambda: recorder._apply_transform([values, (values,)]), frames, model.grid)
             case 5:
                 values, seen = draw(data)
-                if isinstance(values, torch.Tensor) and values.ndim:
+                if isinstance(values, torch.Tensor) and values.ndim and len(values):  # an empty batch has no frames
                     batch = TensorDict({"pixels": values}, values.shape[:1])
                     record(model, lambda: recorder._call(batch), read(seen, model.layout, 1), model.grid)
             case 6 | 7:
