@@ -22,7 +22,6 @@ from vidrec.ffmpeg.program import (
     run,
     run_ffmpeg,
 )
-from vidrec.files.names import MARK
 
 
 @dataclass(frozen=True)
@@ -86,10 +85,8 @@ def format_of(name: str, formats: Mapping[str, str] = BY_SUFFIX) -> str:
     'mp4'
 
     Raises:
-        SettingError: it says none of them, or is that of an unfinished file.
+        SettingError: it says none of them.
     """
-    if MARK in name:
-        raise SettingError(f"the name {name!r} holds {MARK!r}, by which unfinished files are known; expected another")
     suffix = PurePath(name).suffix.lower()
     if suffix not in formats:
         raise SettingError(f"the name {name!r} does not say a format; expected one of {', '.join(formats)}")
