@@ -379,6 +379,16 @@ def test_a_logger_that_raises_at_the_end_of_an_episode_gets_the_video_at_dump():
     assert recorder.dump() is None
 
 
+def test_a_step_that_is_no_number_is_told_and_the_video_has_the_next():
+    recorder = VideoRecorder(CSVLogger("run"), "video", skip=1, on_error="warn")
+    recorder._apply_transform(numbered(1))
+    with told() as said:
+        failure = recorder.dump(step=2.5)
+    assert isinstance(failure, Failure)
+    assert ["step=2.5 must be a whole number" in text for text in said] == [True]
+    assert videos() == {"video_0.mp4": [1]}
+
+
 def test_a_grid_goes_on_after_a_frame_that_is_refused():
     world = World(shows(lambda number: torch.zeros(48, 64, 7)), shows(numbered), on_error="warn", make_grid=True)
     with told():

@@ -347,6 +347,16 @@ def test_frames_in_memory_go_to_the_logger_that_is_set_when_they_are_dumped(befo
     assert len(keep.videos) == 2 * (later in ("tensors", "tee"))
 
 
+def test_a_logger_that_stays_in_another_tee_gets_its_video_once():
+    csv_logger, keep = CSVLogger("run", video_format="mkv"), KeepLogger()
+    recorder = VideoRecorder(TeeLogger(csv_logger, KeepLogger()), "video", skip=1)
+    recorder._apply_transform(numbered(1))
+    recorder.logger = TeeLogger(csv_logger, keep)
+    recorder.dump()
+    assert [numbers_in(path) for path in videos()] == [[1]]
+    assert [read_number(video[0, 0].permute(1, 2, 0)) for video in keep.videos] == [1]
+
+
 @pytest.mark.parametrize("step", [torch.tensor(4), np.int64(4), np.array(4)], ids=["tensor", "number", "array"])
 def test_a_step_is_a_whole_number_of_any_kind(step):
     recorder = VideoRecorder(CSVLogger("run"), "video", skip=1)

@@ -38,6 +38,7 @@ class Destination:
     counter: Counter
 
     def __init__(self) -> None:
+        self.loggers: list[VideoLogger] = []
         self.logger = None
         self.tag: Any = None
         self.settings: dict[str, Any] = {}
@@ -49,6 +50,7 @@ class Destination:
         return {name: getattr(self, name) for name in ("logger", "tag", "settings", "keep", "step")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.loggers = []
         self.logger, self.tag, self.keep, self.step = state["logger"], state["tag"], state["keep"], state["step"]
         self.settings, self.origin = dict(state["settings"]), None
 
@@ -60,7 +62,8 @@ class Destination:
     def logger(self, value: Any) -> None:
         if isinstance(value, str | os.PathLike):
             value = csv_logger_of(value)
-        self._logger, self.loggers = value, loggers_of(value)
+        loggers = loggers_of(value)
+        self._before, self._logger, self.loggers = self.loggers, value, loggers
 
     def current(self, output: Output) -> list[VideoLogger]:
         """Return the loggers that a video goes to: there may be others by now.
@@ -70,7 +73,8 @@ class Destination:
         if any(own is logger for own in self.loggers for logger in output.loggers):
             return output.loggers
         if output.clip is not None and output.clip.in_memory:
-            return list(self.loggers)
+            new = [own for own in self.loggers if not any(own is logger for logger in self._before)]
+            return new or list(self.loggers)
         [own, *more], kinds = self.loggers, {type(logger) for logger in output.loggers}
         return [own] if not more and kinds == {type(own)} else output.loggers
 

@@ -30,6 +30,7 @@ from vidrec.episode import Episode
 from vidrec.errors import (
     EncoderError,
     FrameError,
+    SettingError,
     TagError,
     VidrecWarning,
     gathered,
@@ -345,7 +346,12 @@ class Recording:
         give what is published now another name or step.
         """
         errors: list[Exception] = []
-        step = self.destination.step_of(step)
+        try:
+            step = self.destination.step_of(step)
+        except SettingError as error:
+            if not self.tolerates(error):
+                raise
+            step = None
         with self.lock:
             if self._busy:  # called by a signal handler in the middle of a frame
                 if not self._catches_up and (suffix, step) not in self._later:
