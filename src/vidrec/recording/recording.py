@@ -348,8 +348,8 @@ class Recording:
         errors: list[Exception] = []
         try:
             step = self.destination.step_of(step)
-        except SettingError as error:
-            if not self.tolerates(error):
+        except SettingError as refusal:
+            if not self.tolerates(refusal):
                 raise
             step = None
         with self.lock:
