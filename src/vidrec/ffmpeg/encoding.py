@@ -78,6 +78,11 @@ ENCODED = {suffix: video_format for suffix, video_format in BY_SUFFIX.items() if
 """The formats by the suffixes of their files: all, and those that FFmpeg writes."""
 
 
+def media_type_of(suffix: str) -> str:
+    """Return what browsers take a file with this suffix for; empty if none plays it."""
+    return FORMATS[BY_SUFFIX[suffix]].media_type if suffix in BY_SUFFIX else ""
+
+
 def format_of(name: str, formats: Mapping[str, str] = BY_SUFFIX) -> str:
     """Return the format that the name of a file says, one of those that are given by suffix.
 

@@ -481,7 +481,7 @@ class Recording:
                 lifetime.release(self)
 
     def drop(self, skip: int) -> None:
-        """Delete the same, and let `skip` count on as if nothing had been deleted."""
+        """Delete all that was recorded since the last dump; `skip` counts on as if it were still there."""
         with self.lock:
             counts = [(stream, stream.count % skip) for stream in self.streams.values()]
             self.delete()

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vidrec.errors import SettingError, need
-from vidrec.ffmpeg.encoding import BY_SUFFIX, FORMATS
+from vidrec.ffmpeg.encoding import media_type_of
 from vidrec.files import names
 from vidrec.tools import events, query
 from vidrec.tools.listing import ListedVideo, Listing
@@ -74,8 +74,7 @@ def text(value: object) -> str:
 
 def media_type(video: ListedVideo) -> str:
     """Return what a browser takes a video for; the empty text for a file that none shows."""
-    suffix = video.path.suffix if video.event is None else video.event.suffix
-    return FORMATS[BY_SUFFIX[suffix]].media_type
+    return media_type_of(video.path.suffix if video.event is None else video.event.suffix)
 
 
 def address_from(page: Path) -> Callable[[ListedVideo], str | None]:

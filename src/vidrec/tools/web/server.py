@@ -23,7 +23,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vidrec.errors import SettingError
-from vidrec.ffmpeg.encoding import BY_SUFFIX, FORMATS
+from vidrec.ffmpeg.encoding import media_type_of
 from vidrec.files import manifest
 from vidrec.tools import events, scan
 from vidrec.tools import listing as listings
@@ -102,7 +102,7 @@ class Library:
         run = clip.stem.parent / str(known.get("index") or "")
         about = {name: known.get(name) for name in ("tag", "agent", "episode", "env_step", "time", "height", "width")}
         about |= {"env": known.get("env_id"), "run": page.run_name(listing, Path(os.path.normpath(run)))}
-        kind = FORMATS[BY_SUFFIX[clip.parts[-1].suffix]].media_type  # browsers play no image while it grows
+        kind = media_type_of(clip.parts[-1].suffix)  # browsers play no image while it grows
         return {**about, "file": page.text(clip.stem.name), "type": kind if kind.startswith("video/") else None}
 
     def _inside(self) -> Callable[[Path], bool]:
