@@ -6,6 +6,7 @@
 import sys
 import tempfile
 import tracemalloc
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,9 @@ CALLS_RECORDED = {"HWC": 12, "CHW": 12, "float CHW": 21, "grey": 21}
 FILES_RECORDED = {"HWC": 7, "CHW": 7, "float CHW": 8, "grey": 8}
 INSTRUCTIONS_SKIPPED = {"single": 1.5, "grid": 1.5, "videos": 2.5}  # times those of TorchRL's recorder; each counts
 INSTRUCTIONS_RECORDED = 1.5
-FRAMES_COPIED = {"HWC": 0, "CHW": 0, "float CHW": 6, "grey": 0}  # the memory that a step takes, in frames of uint8 RGB
+C_CALLS_SKIPPED = {"single": 5, "grid": 5, "videos": 6}  # calls of Python's, torch's and NumPy's functions in C
+C_CALLS_RECORDED = {"HWC": 21, "CHW": 24, "float CHW": 54, "grey": 29}
+FRAMES_COPIED = {"HWC": 0, "CHW": 0, "float CHW": 2, "grey": 0}  # the memory that a step takes, in frames of uint8 RGB
 
 
 def never(number: int) -> bool:
@@ -91,6 +94,27 @@ def instructions(transform: Transform, frames: torch.Tensor, batch: tuple[int, .
     return count
 
 
+def c_calls(transform: Transform, frames: torch.Tensor, batch: tuple[int, ...] = ()) -> list[str]:
+    """Return the functions in C that one step calls in all, those that other libraries call included."""
+    env, tensordict = prepared(frames, transform, batch)
+    for _ in range(5):
+        env.step(tensordict.copy())
+    calls = []
+
+    def profile(frame: Any, event: str, function: Any) -> None:
+        if event == "c_call":
+            calls.append(function.__qualname__)
+
+    argument, before = tensordict.copy(), sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        env.step(argument)
+    finally:
+        sys.setprofile(before)
+    env.close()
+    return calls
+
+
 def times_theirs(frames: torch.Tensor, batch: tuple[int, ...], arguments: dict[str, Any], skip: int) -> float:
     """Return the instructions that our recorder adds to a step, as a multiple of those that TorchRL's adds."""
     shared = {name: value for name, value in arguments.items() if name == "make_grid"}
@@ -137,6 +161,20 @@ def test_a_frame_that_nobody_wants_costs_the_instructions_of_a_frame_that_torchr
     batch, more = ENVS[envs]
     arguments = {**UNWANTED[unwanted], **more}
     assert times_theirs(frames_of(batch), batch, arguments, skip=10**9) <= INSTRUCTIONS_SKIPPED[envs]
+
+
+@product(unwanted=UNWANTED, envs=ENVS)
+def test_a_frame_that_nobody_wants_costs_a_few_calls_into_c(unwanted, envs):
+    batch, more = ENVS[envs]
+    calls = c_calls(ours(**UNWANTED[unwanted], **more), frames_of(batch), batch)
+    others = c_calls(Transform(), frames_of(batch), batch)
+    assert len(calls) - len(others) <= C_CALLS_SKIPPED[envs], Counter(calls) - Counter(others)
+
+
+@pytest.mark.parametrize("frames", FRAMES)
+def test_a_recorded_frame_costs_a_few_calls_into_c(frames):
+    calls, others = (c_calls(transform, FRAMES[frames]) for transform in (ours(skip=1), Transform()))
+    assert len(calls) - len(others) <= C_CALLS_RECORDED[frames], Counter(calls) - Counter(others)
 
 
 @pytest.mark.parametrize("frames", FRAMES)

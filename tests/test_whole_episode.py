@@ -337,8 +337,11 @@ class Rewards(EnvBase):
         ({"reward": torch.tensor([1.0, 2.0, 0.25])}, 9.75),
         ({"reward": torch.tensor([0.5]), "cost": torch.tensor([-0.25, -1.0])}, -2.25),
         ({"reward": torch.tensor([16777217.0])}, 3 * 16777216.0),
+        ({"reward": torch.tensor([0.5], dtype=torch.bfloat16)}, 1.5),
+        ({"reward": torch.tensor([7], dtype=torch.uint8)}, 21.0),
+        ({"reward": torch.tensor([0.5, 1.0], requires_grad=True)}, 4.5),
     ],
-    ids=["several values", "several keys", "large"],
+    ids=["several values", "several keys", "large", "bfloat16", "uint8", "with a gradient"],
 )
 def test_the_return_is_the_sum_of_all_that_the_reward_holds(rewards, expected, batch_size):
     own = recorder(make_grid=False)

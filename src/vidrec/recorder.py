@@ -26,7 +26,7 @@ from vidrec.clips.notebook import show
 from vidrec.compat import require
 from vidrec.episode import Episode, Steps
 from vidrec.errors import SettingError, add_note, message, raise_first
-from vidrec.frames import Entries, Found, Look, Reading, readings
+from vidrec.frames import Entries, Found, Look, readings
 from vidrec.graph import Call
 from vidrec.recording import lifetime
 from vidrec.recording.failure import Failure
@@ -39,7 +39,7 @@ from vidrec.sources.probes import is_probe
 from vidrec.sources.rendering import Renderer
 from vidrec.sources.samples import Samples
 from vidrec.sources.selection import Selection
-from vidrec.sources.specs import agents_of, missing, resolved
+from vidrec.sources.specs import Read, agents_of, missing, resolved
 from vidrec.sources.speed import real_time_fps, warn_of_speed
 
 __all__ = ["PixelRenderTransform", "TensorDictRecorder", "VideoRecorder"]
@@ -169,7 +169,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     _recording: Recording
     _source: EnvSource | None
     _source_of: Any
-    _readings: list[tuple[NestedKey, str, Reading]]
+    _readings: list[Read]
 
     def __init__(
         self,
@@ -521,7 +521,7 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         try:
             blank, captions = None, source.captions
             if self._renderer is not None:
-                streams, (_, _, reading) = self._recording.wanting(streams), self._readings[0]
+                streams, reading = self._recording.wanting(streams), self._readings[0][2]
                 env = self._source_of[0]()
                 streams, entries, blank = self._renderer.read(env, source, streams, reading, tensordict)
                 if not entries:
@@ -535,12 +535,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
                     entries = source.pick(entries, streams)
                 late = entries[0].frames.is_cuda and captions is None and not source.resets_itself and entries.on_device
                 if source.resets_itself or (entries.floating and not late):
-                    unknown = entries.unknown(source.may_be_zeros(tensordict, streams))
-                    if all(map(np.all, unknown)):
-                        return
-                    if source.by_env and (at := np.flatnonzero(~np.any(unknown, axis=0))).size < len(streams):
-                        streams, entries = [streams[i] for i in at], entries.take(at)
-                    blank = None if source.by_env else unknown
+                    zeros = source.may_be_zeros(tensordict, streams) if source.resets_itself else None
+                    if (unknown := entries.unknown(zeros)) is not None:
+                        if all(map(np.all, unknown)):
+                            return
+                        if source.by_env:
+                            at = np.flatnonzero(~np.any(unknown, axis=0))
+                            streams, entries = [streams[i] for i in at], entries.take(at)
+                        else:
+                            blank = unknown
             look = Look(self.center_crop, captions is None and not source.by_env)
             frames = entries.send(look) if late else entries.convert(look, blank)
             if captions is not None:
@@ -605,17 +608,15 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
         """Return what is recorded of the environment that this recorder is in now; None if it is in none."""
         container = self.__dict__["_container"]  # unlike `parent`, which is made of the transforms before this one
         env: Any = None if container is None else container()
-        while not isinstance(env, EnvBase):
+        known = self._source_of
+        before = None if known is None else known[0]()
+        while env is None or (env is not before and not isinstance(env, EnvBase)):
             container = None if env is None else env.__dict__["_container"]
             if container is None:
                 return None
             env = container()
-        known = self._source_of
-        if (
-            known is None
-            or known[0]() is not env
-            or known[1:] != (tensordict.batch_size, self._make_grid, self.dump_on_done)
-        ):
+        settings = (tensordict.batch_size, self._make_grid, self.dump_on_done)
+        if known is None or env is not before or known[1:] != settings:
             self._enter(env, tensordict.batch_size)
         return self._source
 
@@ -689,9 +690,9 @@ class VideoRecorder(torchrl_recorder.VideoRecorder):
     def _entries(self, tensordict: TensorDictBase, dims: int, *, still: bool) -> list[Found]:
         """Return the entries with frames; `still`: all axes behind the first `dims` belong to one moment."""
         found: list[Found] = []
-        for key, name, reading in self._readings:
+        for key, name, reading, read in self._readings:
             try:
-                value = tensordict.get(key, None)
+                value = read(tensordict)
             except RuntimeError:  # frames of several sizes, agent by agent
                 if isinstance(key, str):
                     raise

@@ -105,9 +105,10 @@ class Entries(tuple[Entry, ...]):
         """Return the frames number `at` of each entry."""
         return self.choose(lambda frames, name: take(frames, at))
 
-    def unknown(self, zeros: Flags) -> list[Flags]:
-        """Return for each entry which of its frames stand for one that is not known, see `is_unknown`."""
-        return [is_unknown(entry.frames, np.resize(zeros, len(entry.frames))) for entry in self]
+    def unknown(self, zeros: Flags | None = None) -> list[Flags] | None:
+        """Return for each entry which of its frames stand for one that is not known, see `is_unknown`; None if none."""
+        found = [is_unknown(entry.frames, zeros) for entry in self]
+        return found if any(map(np.any, found)) else None
 
     def convert(self, look: Look, blank: list[Flags] | None = None) -> NDArray[np.uint8]:
         """Return what goes into the video, uint8 ``[N, H, W, 3]``, N 1 for a grid; several entries side by side.
@@ -226,7 +227,11 @@ def frames_in(data: Any, reading: Reading, batch_dims: int | None, agent_dims: i
         name: as there.
     """
     plain = (  # what most are
-        type(data) is Tensor and data.dtype in PLAIN and data.is_cpu and data.layout is STRIDED and not data.is_nested
+        type(data) is Tensor
+        and data.dtype in PLAIN
+        and data.is_cpu
+        and data.layout is STRIDED
+        and not (data.is_nested or data.requires_grad or data.is_neg())
     )
     if not plain and isinstance(data, list | tuple):
         if not data:
@@ -241,7 +246,7 @@ def frames_in(data: Any, reading: Reading, batch_dims: int | None, agent_dims: i
         if len({part.dtype for part in parts}) > 1:
             parts = [to_rgb(part, name=name, colours=reading.colours) for part in parts]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
-    x: Tensor = data.detach().resolve_neg() if plain else as_tensor(data, name)
+    x: Tensor = data if plain else as_tensor(data, name)
     if not plain and reading.strict and hasattr(data, "getbands"):  # an image of Pillow's knows its channels
         reading = replace(reading, strict=False)
     try:

@@ -5,7 +5,7 @@ those that the training keeps busy.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,7 +70,7 @@ def to_rgb(
     Raises:
         FrameError: values outside of their range by more than half a grey level and `OVERSHOOT`, NaN, complex numbers.
     """
-    pixels = _to_uint8(x, f"{name} of shape {tuple(shape or x.shape)} and dtype {x.dtype}", colours)
+    pixels = _to_uint8(x, lambda: f"{name} of shape {tuple(shape or x.shape)} and dtype {x.dtype}", colours)
     if pixels.shape[-1] == 1:
         if colours is not None and colours.colormap is not None:
             return torch.from_numpy(colours.colormap[pixels[..., 0]])
@@ -111,20 +111,23 @@ def take(x: Tensor, at: NDArray[np.integer] | slice) -> Tensor:
     return torch.from_numpy(x.numpy()[at])
 
 
-def is_unknown(x: Tensor, zeros: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def is_unknown(x: Tensor, zeros: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """Return which frames ``[N, ..., C]`` are TorchRL's stand-in for one that is not known.
 
-    That is NaN all over, and zeros all over where `zeros` says that this is no frame. One value of each frame is looked
-    at, and all of those of which that one may stand for nothing.
+    That is NaN all over, and zeros all over where `zeros` says that this is no frame, again and again if it is shorter.
+    One value of each frame is looked at, and all of those of which that one may stand for nothing.
     """
     unknown = np.zeros(len(x), bool)
-    if not x.is_floating_point() and not zeros.any():
+    if not x.is_floating_point() and (zeros is None or not zeros.any()):
         return unknown
-    corners = x.flatten(1)[:, 0].cpu().float().numpy()
-    for at in np.flatnonzero(np.isnan(corners)):
-        unknown[at] = np.isnan(x[int(at)].cpu().float().numpy()).all()
-    for at in np.flatnonzero((corners == 0) & zeros):
-        unknown[at] = is_black(x[int(at)])
+    corners = x
+    while corners.ndim > 1:
+        corners = corners[:, 0]
+    for at, corner in enumerate(corners.tolist()):
+        if corner != corner:
+            unknown[at] = np.isnan(x[at].cpu().float().numpy()).all()
+        elif corner == 0 and zeros is not None and zeros[at % len(zeros)]:
+            unknown[at] = is_black(x[at])
     return unknown
 
 
@@ -218,9 +221,9 @@ def check_lengths(batches: Sequence[Tensor], names: Sequence[str]) -> None:
             )
 
 
-def _to_uint8(x: Tensor, described: str, colours: Colours | None) -> Array:
+def _to_uint8(x: Tensor, described: Callable[[], str], colours: Colours | None) -> Array:
     if x.dtype.is_complex:
-        raise FrameError(f"{described} is complex; expected uint8, or floats in [0, 1]")
+        raise FrameError(f"{described()} is complex; expected uint8, or floats in [0, 1]")
     if x.dtype.is_floating_point and x.dtype != torch.float64:
         x = x.float()  # numpy has no bfloat16
     pixels = x.cpu().numpy()
@@ -234,34 +237,34 @@ def _to_uint8(x: Tensor, described: str, colours: Colours | None) -> Array:
         return _levels(pixels, described, colours)
     low, high = pixels.min(), pixels.max()
     if low < 0 or high > 255:
-        check_overshoot(float(low), float(high), 255, described, colours)
+        check_overshoot(float(low), float(high), 255, described(), colours)
         pixels = np.clip(pixels, *np.clip((0, 255), np.iinfo(pixels.dtype).min, np.iinfo(pixels.dtype).max))
     return pixels.astype(np.uint8)
 
 
-def _levels(pixels: Array, described: str, colours: Colours | None) -> Array:
+def _levels(pixels: Array, described: Callable[[], str], colours: Colours | None) -> Array:
     """Return floats in [0, 1] as uint8 of the same memory layout, scaled by 255 and rounded to even."""
     if 0 in pixels.strides:  # a view that repeats itself
         pixels = pixels.copy()
     levels = np.empty_like(pixels, np.uint8)
     source, target = pixels.ravel("K"), levels.ravel("K")
     scaled = np.empty(min(BLOCK, source.size), np.float32)
-    for begin in range(0, source.size, BLOCK):
-        block = source[begin : begin + BLOCK]
-        with np.errstate(all="ignore"):  # what is too large, or NaN, is seen below
+    with np.errstate(all="ignore"):  # what is too large, or NaN, is seen below
+        for begin in range(0, source.size, BLOCK):
+            block = source[begin : begin + BLOCK]
             rounded = np.multiply(block, 255, out=scaled[: len(block)], casting="same_kind")
-        rounded += ROUNDING
-        bits = rounded.view(np.int32)
-        if bits.min() < ROUNDING_BITS or bits.max() > ROUNDING_BITS + 255:  # so are those of NaN
-            low, high = block.min(), block.max()
-            if not (low >= -HALF_LEVEL and high <= 1 + HALF_LEVEL):
-                check_overshoot(float(pixels.min()), float(pixels.max()), 1, described, colours)
-            np.clip(bits, ROUNDING_BITS, ROUNDING_BITS + 255, out=bits)
-        target[begin : begin + BLOCK] = bits  # the lowest byte of each
+            rounded += ROUNDING
+            bits = rounded.view(np.int32)
+            if bits.min() < ROUNDING_BITS or bits.max() > ROUNDING_BITS + 255:  # so are those of NaN
+                low, high = block.min(), block.max()
+                if not (low >= -HALF_LEVEL and high <= 1 + HALF_LEVEL):
+                    check_overshoot(float(pixels.min()), float(pixels.max()), 1, described(), colours)
+                np.clip(bits, ROUNDING_BITS, ROUNDING_BITS + 255, out=bits)
+            target[begin : begin + BLOCK] = bits  # the lowest byte of each
     return levels
 
 
-def _mapped(pixels: Array, value_range: Range, described: str) -> Array:
+def _mapped(pixels: Array, value_range: Range, described: Callable[[], str]) -> Array:
     """Return values as uint8 of the same memory layout, mapped linearly, clamped, and rounded to even."""
     low, high = value_range
     if 0 in pixels.strides:
@@ -273,7 +276,7 @@ def _mapped(pixels: Array, value_range: Range, described: str) -> Array:
         with np.errstate(all="ignore"):  # infinity is clamped
             block = np.clip((block - low) * (255 / (high - low)), 0, 255)
         if np.isnan(block).any():
-            raise FrameError(f"{described} holds NaN; expected numbers, which value_range={value_range} maps")
+            raise FrameError(f"{described()} holds NaN; expected numbers, which value_range={value_range} maps")
         target[begin : begin + BLOCK] = np.rint(block)
     return levels
 

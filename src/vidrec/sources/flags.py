@@ -1,10 +1,12 @@
 """What the entries of a tensordict say of each env or step: done, terminated, reward."""
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from operator import methodcaller
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tensordict import TensorDictBase
 from tensordict.utils import NestedKey
@@ -13,7 +15,10 @@ from torch import Tensor
 Flags = NDArray[np.bool_]
 
 
-def reader(key: NestedKey) -> Callable[[TensorDictBase], Any]:
+Reader = Callable[[TensorDictBase], Any]
+
+
+def reader(key: NestedKey) -> Reader:
     """Return what reads an entry of tensors, None if it is not there; a str as TorchRL's own code reads it, at once."""
     return methodcaller("_get_str" if isinstance(key, str) else "get", key, None)
 
@@ -30,26 +35,49 @@ def all_of(keys: Iterable[NestedKey], tensordict: TensorDictBase, count: int) ->
 
 
 def holds_true(flags: Tensor | None) -> bool:
-    """Return whether one of these flags is true; by bytes, which takes a third of the time of ``any``."""
+    """Return whether one of these flags is true; by comparing them, which takes a third of the time of ``any``."""
     if flags is None:
         return False
-    return bool(flags.item()) if flags.numel() == 1 else b"\1" in flags.detach().cpu().numpy().tobytes()
+    if flags.numel() == 1:
+        return bool(flags.item())
+    if flags.is_cpu and flags.dtype is torch.bool:
+        return not torch.equal(flags, _all_false(flags.shape))
+    return bool(flags.any())
 
 
-def sum_of(keys: Iterable[NestedKey], tensordict: TensorDictBase, count: int) -> NDArray[np.float64]:
-    """Return for each of `count` envs or steps the sum of all that these entries hold of it."""
+@lru_cache(maxsize=16)
+def _all_false(shape: torch.Size) -> Tensor:
+    return torch.zeros(shape, dtype=torch.bool)
+
+
+def sum_of(readers: Iterable[Reader], tensordict: TensorDictBase, count: int) -> NDArray[np.float64]:
+    """Return for each of `count` envs or steps the sum of all that the entries hold of it that these read."""
     sums = np.zeros(count)
-    for key in keys:
-        entry = tensordict.get(key, None)
+    for read in readers:
+        entry = read(tensordict)
         if entry is not None:
-            sums += rows(entry.double(), count).sum(1)
+            sums += sums_in(entry, count)
     return sums
+
+
+def sums_in(entry: Tensor, count: int) -> NDArray[Any]:
+    """Return for each of `count` envs or steps the sum of all that an entry holds of it."""
+    flat: NDArray[Any] = rows(entry, count)
+    return flat[:, 0] if flat.shape[1] == 1 else flat.sum(1, np.float64)
 
 
 def rows(entry: Tensor, count: int) -> NDArray[np.generic]:
     """Return an entry as ``[count, all that one env or step holds]``."""
-    flat: NDArray[np.generic] = entry.detach().cpu().numpy().reshape(count, -1)
-    return flat
+    return _array(entry).reshape(count, -1)
+
+
+def _array(entry: Tensor) -> NDArray[np.generic]:
+    """Return what a tensor holds, wherever it is; bfloat16, which NumPy does not know, as float32."""
+    if entry.dtype is torch.bfloat16:
+        entry = entry.float()
+    plain = entry.is_cpu and not entry.requires_grad
+    array: NDArray[np.generic] = (entry if plain else entry.detach().cpu()).numpy()
+    return array
 
 
 def outermost(keys: Iterable[NestedKey], name: str) -> list[NestedKey]:

@@ -26,8 +26,8 @@ class Progress:
         self.episodes, self.steps = np.full(count, -1), np.zeros(count, int)
         self.rewards: NDArray[np.float64] = np.zeros(count)
         self.returns = np.zeros(count)
-        self._done, self._reward = outermost(env.done_keys, "done"), env.reward_keys
-        self._read_done = reader(self._done[0])
+        self._done = outermost(env.done_keys, "done")
+        self._read_done, self._read_rewards = reader(self._done[0]), [*map(reader, env.reward_keys)]
         self._over: Flags = np.ones(count, bool)
         self._idle = True  # whether that is so of any
         self._last: TensorDictBase | None = None  # which transforms behind the recorder may still mark as done
@@ -43,7 +43,7 @@ class Progress:
         """Count a step, of which `tensordict` holds the outcome, and `root` what it was taken with."""
         self._see_ends()
         self._last = tensordict
-        rewards = sum_of(self._reward, tensordict, len(self.steps))
+        rewards = sum_of(self._read_rewards, tensordict, len(self.steps))
         if self._waits and root.get("_step", None) is not None:
             stepped = all_of(["_step"], root, len(self.steps))
             self._begin(self._over & stepped)

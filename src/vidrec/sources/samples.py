@@ -20,7 +20,7 @@ from vidrec.recording import lifetime
 from vidrec.recording.recording import Recording
 from vidrec.recording.stream import Stream
 from vidrec.sources.captions import Caption, Captions, Data, Moment
-from vidrec.sources.flags import Flags, all_of, outermost, rows, sum_of
+from vidrec.sources.flags import Flags, all_of, outermost, reader, rows, sum_of
 from vidrec.sources.selection import Selection
 
 MASK_KEYS = ("mask", ("collector", "mask"))
@@ -229,7 +229,7 @@ class Batch:
     def rewards(self) -> NDArray[np.float64] | None:
         """The reward of each step; None if there are none."""
         keys = self._outermost("reward")
-        return sum_of(keys, self._next, self.steps) if keys else None
+        return sum_of(map(reader, keys), self._next, self.steps) if keys else None
 
     def data(self) -> Data:
         """Return where captions find the entries of a row."""

@@ -13,6 +13,7 @@ from torchrl.envs.transforms import CatFrames, Transform
 from vidrec.errors import SettingError
 from vidrec.frames import Reading, Stack, agents_in
 from vidrec.sources.chain import parts_before
+from vidrec.sources.flags import Reader, reader
 
 STACKS = {"FrameStackObservation": "stack_size", "FrameStack": "num_stack"}
 """Gymnasium's wrappers that stack frames, the newest last, and where they have the number."""
@@ -53,25 +54,29 @@ def bounds_of(spec: TensorSpec | None) -> tuple[float, float] | None:
     return None if spec is None else ALL_VALUES.get(spec.dtype)
 
 
-def resolved(given: Mapping[NestedKey, Reading], transform: Transform) -> list[tuple[NestedKey, str, Reading]]:
-    """Return each entry, its name, and how it is read: as the user says, and else as the environment or buffer says."""
+Read = tuple[NestedKey, str, Reading, Reader]
+"""An entry with frames: its key, its name, how its frames are read, and what gets it out of a tensordict."""
+
+
+def resolved(given: Mapping[NestedKey, Reading], transform: Transform) -> list[Read]:
+    """Return each entry; its frames are read as the user says, and else as the environment or buffer says."""
     auto = any(reading.auto for reading in given.values())
     spec = transform.parent.full_observation_spec if auto and transform.parent is not None else None
     found = []
     for key, reading in given.items():
         hint = None if reading.layout or reading.stack else stack_of(transform, key)
         bounds = None if spec is None else bounds_of(spec.get(key, None))
-        found.append((key, repr(key), reading.resolved(hint, bounds)))
+        found.append((key, repr(key), reading.resolved(hint, bounds), reader(key)))
     return found
 
 
-def agents_of(entry: tuple[NestedKey, str, Reading], transform: Transform, batch_size: torch.Size) -> int | None:
+def agents_of(entry: Read, transform: Transform, batch_size: torch.Size) -> int | None:
     """Return how many agents each env has, by the spec of an entry; None if it has none.
 
     Raises:
         SettingError: the environment has no spec of it.
     """
-    key, name, reading = entry
+    key, name, reading, _ = entry
     specs = None if transform.parent is None else transform.parent.full_observation_spec
     spec = None if specs is None else specs.get(key, None)
     if specs is None or spec is None:
