@@ -105,7 +105,7 @@ def walk(env: EnvBase, tensordict: TensorDictBase, warm_up: int = 5) -> list[Cal
 
 
 def main(skipped: bool) -> None:
-    frames = torch.zeros(4, 84, 84, 3, dtype=torch.uint8)
+    frames = torch.arange(4 * 84 * 84 * 3).to(torch.uint8).view(4, 84, 84, 3)
     with tempfile.TemporaryDirectory() as folder:
         logger = vidrec.CSVLogger("walk", folder)
         recorder = vidrec.VideoRecorder(logger, "video", skip=10**9 if skipped else 1, preset="ultrafast", scale=1)
