@@ -367,6 +367,18 @@ def test_a_reward_that_is_missing():
     assert said() == [("0", "0.0", "3", "truncated")]
 
 
+def test_the_default_device_does_not_matter():
+    own = recorder(make_grid=False)
+    env = TransformedEnv(Rewards({"reward": torch.ones(1)}, (7,)), own)
+    td = env.reset()
+    for _ in range(3):
+        next_td = env.base_env.step(env.rand_action(td))["next"]
+        with torch.device("meta"):
+            own._step(td, next_td)
+    own.dump()
+    assert said() == [("0", "3.0", "3", "truncated")] * 7
+
+
 # several envs
 
 

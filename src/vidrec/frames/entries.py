@@ -126,9 +126,9 @@ class Entries(tuple[Entry, ...]):
             and blank is None
             and not look.center_crop
             and entry.colours.value_range is None
-            and not (look.make_grid and first.shape[0] > 1)
         ):
-            frames: NDArray[np.uint8] = first.numpy()
+            tiled = grid(first) if look.make_grid and first.shape[0] > 1 else first
+            frames: NDArray[np.uint8] = tiled.numpy()
             return frames
         batches = []
         for i, entry in enumerate(self):

@@ -35,7 +35,7 @@ def all_of(keys: Iterable[NestedKey], tensordict: TensorDictBase, count: int) ->
 
 
 def holds_true(flags: Tensor | None) -> bool:
-    """Return whether one of these flags is true; by comparing them, which takes a third of the time of ``any``."""
+    """Return whether one of these flags is true; by comparing them, which takes half the time of ``any``."""
     if flags is None:
         return False
     if flags.numel() == 1:
@@ -47,7 +47,7 @@ def holds_true(flags: Tensor | None) -> bool:
 
 @lru_cache(maxsize=16)
 def _all_false(shape: torch.Size) -> Tensor:
-    return torch.zeros(shape, dtype=torch.bool)
+    return torch.zeros(shape, dtype=torch.bool, device="cpu")
 
 
 def sum_of(readers: Iterable[Reader], tensordict: TensorDictBase, count: int) -> NDArray[np.float64]:
@@ -62,8 +62,8 @@ def sum_of(readers: Iterable[Reader], tensordict: TensorDictBase, count: int) ->
 
 def sums_in(entry: Tensor, count: int) -> NDArray[Any]:
     """Return for each of `count` envs or steps the sum of all that an entry holds of it."""
-    flat: NDArray[Any] = rows(entry, count)
-    return flat[:, 0] if flat.shape[1] == 1 else flat.sum(1, np.float64)
+    array: NDArray[Any] = _array(entry)
+    return array.reshape(count) if array.size == count else array.reshape(count, -1).sum(1, np.float64)
 
 
 def rows(entry: Tensor, count: int) -> NDArray[np.generic]:
