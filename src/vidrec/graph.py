@@ -20,7 +20,7 @@ class Call:
     """
 
     def __init__(self, method: Callable[[Sequence[Tensor], Sequence[int]], Any]) -> None:
-        self.method, self.number, self.order = weakref.WeakMethod(method), next(_numbers), torch.zeros(())
+        self.method, self.number, self.order = weakref.WeakMethod(method), next(_numbers), torch.zeros((), device="cpu")
         _calls[self.number] = self
 
     def __call__(self, values: Sequence[Tensor], which: Sequence[int]) -> None:

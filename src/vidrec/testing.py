@@ -106,10 +106,10 @@ def _check_torchrl(logger: Any) -> None:
     for more in ({}, {"step": 0}, {"step": 1000}):
         logger.log_scalar("check/scalar", 0.5, **more)
     if hasattr(Logger, "log_metrics"):  # not before TorchRL 0.12
-        logger.log_metrics({"check/one": 1.0, "check/two": torch.tensor(2.0)}, step=1001)
+        logger.log_metrics({"check/one": 1.0, "check/two": torch.tensor(2.0, device="cpu")}, step=1001)
     logger.log_hparams({"lr": 1e-3, "algorithm": "ppo"})
     with contextlib.suppress(NotImplementedError):  # as some of TorchRL's
-        logger.log_histogram("check/histogram", torch.arange(100.0), step=1002, bins=10)
+        logger.log_histogram("check/histogram", torch.arange(100.0, device="cpu"), step=1002, bins=10)
     _expect(isinstance(repr(logger), str), "repr() of it is no str")
 
 
@@ -164,7 +164,7 @@ def _raises(expected: type[Exception], what: str, call: Callable[[], Any]) -> No
 def _frames(first: int) -> Iterator[Tensor]:
     """Yield plain grey frames, uint8 ``[3, H, W]``, each of another brightness."""
     for i in range(FRAMES):
-        yield torch.full((3, *SIZE), first + 10 * i, dtype=torch.uint8)
+        yield torch.full((3, *SIZE), first + 10 * i, dtype=torch.uint8, device="cpu")
 
 
 def _check_video(video: Video, first: int) -> None:

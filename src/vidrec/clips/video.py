@@ -147,5 +147,5 @@ def _tensor(video: Video) -> Tensor:
         return tensor
     dtype = getattr(torch, video.dtype)
     if not video.frames:
-        return torch.empty(video.shape, dtype=dtype)
+        return torch.empty(video.shape, dtype=dtype, device="cpu")
     return torch.from_numpy(np.memmap(video.path, np.uint8, "c")).view(dtype).view(video.shape)

@@ -139,7 +139,7 @@ class Entries(tuple[Entry, ...]):
                 batch = to_rgb(batch, name=entry.name, shape=entry.shape, colours=entry.colours)
             else:
                 known = np.flatnonzero(~blank[i])
-                black = torch.zeros(*batch.shape[:-1], 3, dtype=torch.uint8).numpy()
+                black = np.zeros((*batch.shape[:-1], 3), np.uint8)
                 if len(known):
                     rgb = to_rgb(take(batch, known), name=entry.name, shape=entry.shape, colours=entry.colours)
                     black[known] = rgb.numpy()

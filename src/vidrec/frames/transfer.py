@@ -51,7 +51,7 @@ class PinnedCopy(Copy):
     """A copy from a CUDA device, on its current stream, into pinned memory."""
 
     def _begin(self, source: Tensor) -> Tensor:
-        host = torch.empty(source.shape, dtype=source.dtype, pin_memory=True)
+        host = torch.empty(source.shape, dtype=source.dtype, device="cpu", pin_memory=True)
         host.copy_(source, non_blocking=True)
         self._event = torch.cuda.Event(blocking=True)
         self._event.record(torch.cuda.current_stream(source.device))
