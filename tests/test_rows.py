@@ -162,8 +162,9 @@ def test_a_step_that_cannot_be_is_an_error_and_costs_no_video(returned, at, on_e
     assert of_rows("step", "frames") == [("0", "2" if at == "dump" else "3")]
 
 
-def test_numbers_of_numpy_are_steps():
-    recorder = recorder_of(step=lambda: torch.arange(9).numpy()[8])
+@pytest.mark.parametrize("number", [torch.tensor(8), torch.arange(9).numpy()[8]], ids=["torch", "numpy"])
+def test_numbers_of_torch_and_numpy_are_steps(number):
+    recorder = recorder_of(step=lambda: number)
     recorder._apply_transform(numbered(1))
     assert recorder.dump().path.name == "video_8.memmap"
 

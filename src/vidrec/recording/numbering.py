@@ -2,10 +2,10 @@
 
 import weakref
 from collections.abc import Callable, Sequence
-from numbers import Integral
+from contextlib import suppress
 
 from vidrec.errors import SettingError, shown
-from vidrec.loggers.base import VideoLogger
+from vidrec.loggers.base import VideoLogger, whole_step
 
 
 class Counter:
@@ -36,12 +36,13 @@ def counter_of(id: str, value: int) -> Counter:
 
 
 def ask(step: Callable[[], int]) -> int:
-    """Return what the user's function says.
+    """Return what the user's function says, see `whole_step`.
 
     Raises:
         SettingError: it is no whole number.
     """
-    number = step()
-    if not isinstance(number, Integral) or isinstance(number, bool):
-        raise SettingError(f"step returned {shown(number)}; expected a whole number, such as 1000")
-    return int(number)
+    said = step()
+    with suppress(SettingError):
+        if (number := whole_step(said)) is not None:
+            return number
+    raise SettingError(f"step returned {shown(said)}; expected a whole number, such as 1000")
