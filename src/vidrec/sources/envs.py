@@ -250,9 +250,12 @@ class EnvSource:
         return len(self._chosen) == self._count * self._agents
 
     def _due(self, streams: Sequence[Stream], skip: int) -> list[Stream]:
+        due = []
         for stream in streams:
-            stream.count += 1
-        return [stream for stream in streams if not stream.count % skip]
+            stream.count = count = stream.count + 1
+            if not count % skip:
+                due.append(stream)
+        return due
 
     def _which(self, which: Flags) -> list[Stream]:
         """Return the streams that are wanted, of those that have a new frame."""
