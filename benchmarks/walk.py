@@ -9,6 +9,7 @@ inside other libraries is left out.
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -23,6 +24,7 @@ from torchrl.envs.transforms import Transform
 import vidrec
 
 PACKAGE = Path(vidrec.__file__).parent
+Hook = tuple[Callable[[], Any], Callable[[Any], None]]
 INLINED = {"<listcomp>", "<setcomp>", "<dictcomp>"}  # no calls from Python 3.12 on
 
 
@@ -76,6 +78,21 @@ class Call:
         return f"{'  ' * self.depth}{self.file}: {self.function}"
 
 
+def step_watched(
+    env: EnvBase, tensordict: TensorDictBase, hook: Hook, function: Callable[..., Any], warm_up: int = 5
+) -> None:
+    """Take one step of an env under a function for ``sys.setprofile`` or ``settrace``, after some steps without it."""
+    for _ in range(warm_up):
+        env.step(tensordict.copy())
+    get, set_ = hook
+    argument, before = tensordict.copy(), get()
+    set_(function)
+    try:
+        env.step(argument)
+    finally:
+        set_(before)
+
+
 def walk(env: EnvBase, tensordict: TensorDictBase, warm_up: int = 5) -> list[Call]:
     """Return the calls of vidrec's functions during one ``env.step``, after so many others."""
     calls: list[Call] = []
@@ -93,14 +110,7 @@ def walk(env: EnvBase, tensordict: TensorDictBase, warm_up: int = 5) -> list[Cal
             files = [Path(each.f_code.co_filename).relative_to(PACKAGE).as_posix() for each in around[:2]]
             calls.append(Call(files[0], frame.f_code.co_qualname, len(around) - 1, files[1] if files[1:] else None))
 
-    for _ in range(warm_up):
-        env.step(tensordict.copy())
-    argument, before = tensordict.copy(), sys.getprofile()
-    sys.setprofile(note)
-    try:
-        env.step(argument)
-    finally:
-        sys.setprofile(before)
+    step_watched(env, tensordict, (sys.getprofile, sys.setprofile), note, warm_up)
     return calls
 
 

@@ -15,7 +15,7 @@ import torch
 import torchrl.record
 from conftest import product
 from torchrl.envs.transforms import Transform
-from walk import Call, prepared, walk
+from walk import Call, prepared, step_watched, walk
 
 from vidrec import CSVLogger, VideoRecorder
 
@@ -74,8 +74,6 @@ def way(frames: torch.Tensor, batch: tuple[int, ...] = (), warm_up: int = 5, **a
 def instructions(transform: Transform, frames: torch.Tensor, batch: tuple[int, ...]) -> int:
     """Return how many instructions of Python one step takes in all, those of other libraries included."""
     env, tensordict = prepared(frames, transform, batch)
-    for _ in range(5):
-        env.step(tensordict.copy())
     count = 0
 
     def trace(frame: Any, event: str, argument: Any) -> Callable[..., Any]:
@@ -84,12 +82,7 @@ def instructions(transform: Transform, frames: torch.Tensor, batch: tuple[int, .
         count += event == "opcode"
         return trace
 
-    argument, before = tensordict.copy(), sys.gettrace()
-    sys.settrace(trace)
-    try:
-        env.step(argument)
-    finally:
-        sys.settrace(before)
+    step_watched(env, tensordict, (sys.gettrace, sys.settrace), trace)
     env.close()
     return count
 
@@ -97,20 +90,13 @@ def instructions(transform: Transform, frames: torch.Tensor, batch: tuple[int, .
 def c_calls(transform: Transform, frames: torch.Tensor, batch: tuple[int, ...] = ()) -> list[str]:
     """Return the functions in C that one step calls in all, those that other libraries call included."""
     env, tensordict = prepared(frames, transform, batch)
-    for _ in range(5):
-        env.step(tensordict.copy())
     calls = []
 
     def profile(frame: Any, event: str, function: Any) -> None:
         if event == "c_call":
             calls.append(function.__qualname__)
 
-    argument, before = tensordict.copy(), sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        env.step(argument)
-    finally:
-        sys.setprofile(before)
+    step_watched(env, tensordict, (sys.getprofile, sys.setprofile), profile)
     env.close()
     return calls
 
